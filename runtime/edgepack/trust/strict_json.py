@@ -1,0 +1,87 @@
+"""JSON from outside, bounded and unambiguous; and one canonical way to write it.
+
+The standard parser takes duplicate keys (two readers then see two documents), NaN, and nesting
+that ends in a RecursionError. This one refuses them. It does NOT look at the meaning: that is
+`edgepack.trust.decode`.
+"""
+
+import json
+import re
+from typing import Never, TypeAlias, Union
+
+from edgepack.trust.errors import DocumentError
+
+JsonValue: TypeAlias = Union[bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]", None]
+
+MAX_DEPTH = 32
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH) -> JsonValue:
+    """Parse one JSON document.
+
+    Args:
+        data: The document, UTF-8.
+        what: What it is, for the error ("manifest", "root.json").
+        max_bytes: The largest size that is looked at, in bytes.
+        max_depth: The deepest nesting of arrays and objects.
+
+    Returns:
+        The value, with every object's keys unique and every number finite.
+
+    Raises:
+        DocumentError: It is larger, deeper, or not such a document.
+    """
+    if len(data) > max_bytes:
+        raise DocumentError(f"{what} must be at most {max_bytes} bytes, got {len(data)}")
+    _check_depth(data, what, max_depth)
+    try:
+        value: JsonValue = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+    except (ValueError, RecursionError) as exc:
+        raise DocumentError(f"{what} is not valid JSON: {exc}") from exc
+    return value
+
+
+def render(value: JsonValue) -> bytes:
+    """Write a value the canonical way: keys sorted, no spaces, UTF-8, no NaN.
+
+    Raises:
+        ValueError: A number is not finite.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def _check_depth(data: bytes, what: str, max_depth: int) -> None:
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
+        depth += 1 if bracket.group() in b"[{" else -1
+        if depth > max_depth:
+            raise DocumentError(f"{what} must be nested at most {max_depth} deep, got more")
+
+
+def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"key {twice[:80]!r} stands twice in one object")
+    return value
+
+
+def _no_constant(name: str) -> Never:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"number {text[:40]} is too large")
+    return number
