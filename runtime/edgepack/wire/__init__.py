@@ -1,0 +1,56 @@
+"""MQTT topics and messages: what goes over the wire between devices, operators and applications."""
+
+from edgepack.wire.desired import (
+    DESIRED_PAYLOAD_TYPE,
+    Audience,
+    BlobRef,
+    Desired,
+    DesiredModel,
+    Mode,
+    parse_desired,
+    render_desired,
+)
+from edgepack.wire.errors import WireError
+from edgepack.wire.infer import InferRequest, Truth, WireTensor, parse_request, parse_truth
+from edgepack.wire.messages import (
+    Info,
+    Release,
+    Reported,
+    ReportedModel,
+    parse_info,
+    parse_reported,
+    render_flat,
+    render_info,
+    render_reported,
+)
+from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics, blob_topic, chunk_count
+
+__all__ = [
+    "DEFAULT_PREFIX",
+    "DESIRED_PAYLOAD_TYPE",
+    "Audience",
+    "BlobRef",
+    "Desired",
+    "DesiredModel",
+    "DeviceTopics",
+    "InferRequest",
+    "Info",
+    "Mode",
+    "Release",
+    "Reported",
+    "ReportedModel",
+    "Truth",
+    "WireError",
+    "WireTensor",
+    "blob_topic",
+    "chunk_count",
+    "parse_desired",
+    "parse_info",
+    "parse_reported",
+    "parse_request",
+    "parse_truth",
+    "render_desired",
+    "render_flat",
+    "render_info",
+    "render_reported",
+]
