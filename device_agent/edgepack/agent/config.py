@@ -1,0 +1,263 @@
+"""agent.toml, as values. An unknown key is an error: it is a typing mistake."""
+
+import os
+import platform
+import re
+import tomllib
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edgepack.agent.errors import ConfigError
+from edgepack.trust.decode import decode
+from edgepack.trust.errors import DocumentError
+from edgepack.wire.errors import WireError
+from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
+
+MAX_CONFIG_BYTES = 256 * 1024
+
+
+class Publish(StrEnum):
+    """Which predictions go to `out/prediction`; a request without response topic always does."""
+
+    ALL = "all"
+    ON_CHANGE = "on-change"
+    INTERVAL = "interval"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """Where the broker is.
+
+    Attributes:
+        url: `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`; absent: the agent works alone.
+        username: User name, if the broker wants one.
+        password_file: File whose first line is the password; never in agent.toml itself.
+        ca_file, cert_file, key_file: TLS: who signs the broker, and this device's certificate.
+        keepalive_s: Seconds between signs of life.
+    """
+
+    url: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    keepalive_s: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """interval_s: seconds between two metrics documents of a model."""
+
+    interval_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionsConfig:
+    """publish: the policy; interval_s: the least time between two, in seconds."""
+
+    publish: Publish = Publish.ON_CHANGE
+    interval_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbationConfig:
+    """A new version is confirmed after `requests` answers or `seconds`, whichever comes first.
+
+    Attributes:
+        requests: Answered requests.
+        seconds: Seconds since the switch.
+        max_error_rate: Share of engine failures above which it is rolled back, in 0..1.
+    """
+
+    requests: int = 100
+    seconds: float = 60.0
+    max_error_rate: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftConfig:
+    """Drift of the inputs against the bundle's reference.
+
+    Attributes:
+        window: Rows in one window.
+        alpha: Wanted rate of false alarms of one window, in 0..1.
+        consecutive: Windows in a row that must be off before the alarm.
+    """
+
+    window: int = 200
+    alpha: float = 0.01
+    consecutive: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """Bounds of what the agent uses.
+
+    Attributes:
+        max_bundle_mb: Largest bundle that is fetched, in MB (10^6 bytes).
+        outbox_rows: Largest number of waiting reports on disk.
+        pending_requests: Requests waiting for the engine before new ones are refused.
+        self_test_s: Seconds before a self-test counts as hung.
+    """
+
+    max_bundle_mb: float = 512.0
+    outbox_rows: int = 20_000
+    pending_requests: int = 256
+    self_test_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """The whole of agent.toml.
+
+    Attributes:
+        device: The device's id; the host name when absent.
+        state: Folder of the agent's state.
+        root: The root of trust, root.json.
+        prefix: MQTT topic prefix.
+        tags: Groups of this device, key = value.
+    """
+
+    root: str
+    state: str = "/var/lib/edgepack"
+    device: str = ""
+    prefix: str = DEFAULT_PREFIX
+    tags: dict[str, str] = field(default_factory=dict)
+    broker: BrokerConfig = BrokerConfig()
+    metrics: MetricsConfig = MetricsConfig()
+    predictions: PredictionsConfig = PredictionsConfig()
+    probation: ProbationConfig = ProbationConfig()
+    drift: DriftConfig = DriftConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def state_dir(self) -> Path:
+        """Folder of the agent's state."""
+        return Path(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A parsed broker URL."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def read_config(path: Path) -> AgentConfig:
+    """Read agent.toml; relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: It is missing, too large, not TOML, or has a wrong or unknown key.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"configuration {path} cannot be read: {exc.strerror}") from exc
+    if len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path} must be at most {MAX_CONFIG_BYTES} bytes, got {len(data)}")
+    try:
+        value = tomllib.loads(data.decode())
+        config = decode(AgentConfig, value, what=path.name, ignore_unknown=False)
+    except (ValueError, DocumentError) as exc:
+        text = str(exc)
+        raise ConfigError(
+            text if isinstance(exc, DocumentError) else f"{path.name}: {text}"
+        ) from exc
+    return _checked(_with_defaults(config, path.parent), path.name)
+
+
+def broker_address(url: str) -> BrokerAddress:
+    """Parse `mqtt://HOST[:PORT]` or `mqtts://…`.
+
+    Raises:
+        ConfigError: It is not such a URL, or carries a password.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise ConfigError(f"broker url has a wrong port: {exc}") from exc
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        raise ConfigError(f"broker url must be mqtt(s)://HOST[:PORT], got {parts.scheme}://…")
+    if parts.username or parts.password:
+        raise ConfigError(
+            "broker url must not hold a user or password: use username, password_file"
+        )
+    tls = parts.scheme == "mqtts"
+    return BrokerAddress(unquote(parts.hostname), port or (8883 if tls else 1883), tls)
+
+
+def read_password(path: str) -> str:
+    """The first line of a password file.
+
+    Raises:
+        ConfigError: It cannot be read or is empty.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8")[:4096].splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"password_file {path} cannot be read") from exc
+    if not lines or not lines[0]:
+        raise ConfigError(f"password_file {path} must hold a password in its first line")
+    return lines[0]
+
+
+def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else os.path.normpath(base.absolute() / path)
+
+    broker = replace(
+        config.broker,
+        password_file=absolute(config.broker.password_file),
+        ca_file=absolute(config.broker.ca_file),
+        cert_file=absolute(config.broker.cert_file),
+        key_file=absolute(config.broker.key_file),
+    )
+    device = config.device or re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:64]
+    return replace(
+        config,
+        device=device,
+        root=absolute(config.root) or "",
+        state=absolute(config.state) or "",
+        broker=broker,
+    )
+
+
+def _checked(config: AgentConfig, what: str) -> AgentConfig:
+    wrong = []
+    try:
+        check_id(config.device, what="device id")
+        check_prefix(config.prefix)
+        if config.broker.url is not None:
+            broker_address(config.broker.url)
+    except (WireError, ConfigError) as exc:
+        wrong.append(str(exc))
+    for name, number in (
+        ("broker.keepalive_s", config.broker.keepalive_s),
+        ("metrics.interval_s", config.metrics.interval_s),
+        ("probation.requests", config.probation.requests),
+        ("probation.seconds", config.probation.seconds),
+        ("drift.window", config.drift.window),
+        ("drift.consecutive", config.drift.consecutive),
+        ("limits.max_bundle_mb", config.limits.max_bundle_mb),
+        ("limits.outbox_rows", config.limits.outbox_rows),
+        ("limits.pending_requests", config.limits.pending_requests),
+        ("limits.self_test_s", config.limits.self_test_s),
+    ):
+        if number <= 0:
+            wrong.append(f"{name} must be > 0, got {number}")
+    for name, share in (
+        ("probation.max_error_rate", config.probation.max_error_rate),
+        ("drift.alpha", config.drift.alpha),
+    ):
+        if not 0 <= share <= 1:
+            wrong.append(f"{name} must be in 0..1, got {share}")
+    if wrong:
+        raise ConfigError(f"{what}: {'; '.join(wrong)}")
+    return config

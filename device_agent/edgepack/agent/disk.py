@@ -1,0 +1,70 @@
+"""Writing that survives a power cut: temporary file, fsync, rename, fsync of the folder."""
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from edgepack.agent.errors import StoreError
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder (and its parents) that only this user may enter.
+
+    Raises:
+        StoreError: The disk does not take it.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise storage_error(folder, exc) from exc
+
+
+def storage_error(path: Path, exc: OSError) -> StoreError:
+    """One line for a disk that does not do what it must."""
+    hint = " (disk full)" if exc.errno == errno.ENOSPC else ""
+    return StoreError(f"{path} cannot be used: {exc.strerror or exc}{hint}")
+
+
+class FolderLock:
+    """Only one process may own a state folder; the lock goes when the process does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._handle: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            StoreError: Another process has it, or the folder cannot be written.
+        """
+        try:
+            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self.release()
+            raise StoreError(
+                f"{self._path.parent} is in use by another edgepack-agent; stop it first"
+            ) from exc
+        except OSError as exc:
+            raise storage_error(self._path, exc) from exc
+
+    def release(self) -> None:
+        """Give it back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None

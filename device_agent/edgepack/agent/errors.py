@@ -1,0 +1,44 @@
+"""Errors of the agent, split by who can act.
+
+EdgepackError
+├── ConfigError           the operator: agent.toml is wrong
+├── StoreError            the device: the state folder cannot be used (full, read-only, locked)
+├── FetchError            the network: try again later
+└── RejectedError         the bundle: refused for good, with a machine-readable reason
+"""
+
+from typing import ClassVar
+
+from edgepack.trust.errors import EdgepackError
+
+
+class ConfigError(EdgepackError):
+    """agent.toml cannot be read or says something impossible."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class StoreError(EdgepackError):
+    """The state folder cannot be read or written."""
+
+    exit_code: ClassVar[int] = 9
+
+
+class FetchError(EdgepackError):
+    """A source did not give the bundle; another try may."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class RejectedError(EdgepackError):
+    """A bundle is refused until the desired state changes.
+
+    Attributes:
+        reason: One of the words in docs/operations.md ("not_trusted", "self_test_failed", …).
+    """
+
+    exit_code: ClassVar[int] = 8
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

@@ -1,0 +1,3 @@
+"""Installing: decide (`reconcile`), fetch, verify, stage, self-test, switch, probation."""
+
+__all__: list[str] = []

@@ -1,0 +1,165 @@
+"""The agent's memory in SQLite: slots, the accepted desired state, which bundles are on disk.
+
+Every change is durable before the call returns (WAL, synchronous=FULL). What the values mean is
+`slot.py`; this only keeps them.
+"""
+
+import contextlib
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgepack.agent.errors import StoreError
+from edgepack.agent.install.slot import Slot
+from edgepack.trust.decode import decode, encode
+from edgepack.trust.errors import DocumentError
+from edgepack.trust.strict_json import parse, render
+
+T = TypeVar("T")
+_SCHEMA_VERSION = 1
+_MAX_ROW_BYTES = 64 * 1024
+_KEPT_STEPS = 1000
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS slot (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS step (
+    id INTEGER PRIMARY KEY, ts_ms INTEGER NOT NULL, model TEXT NOT NULL, phase TEXT NOT NULL,
+    digest TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS bundle (digest TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A verified bundle whose blobs are all in the store."""
+
+    digest: str
+    name: str
+    version: str
+    sequence: int
+    signatures: tuple[str, ...]
+
+
+class Journal:
+    """The database `agent.db` of one state folder.
+
+    Not for several threads: the agent uses it from its event loop only.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        try:
+            target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
+            self._db = sqlite3.connect(target, uri=read_only, isolation_level=None)
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+                self._migrate()
+        except sqlite3.Error as exc:
+            raise self._error(exc) from exc
+
+    def close(self) -> None:
+        """Close the database; the next open needs no recovery."""
+        self._db.close()
+
+    def instance(self) -> str:
+        """Random id of this installation, made at the first start."""
+        kept = self.meta("instance")
+        if kept is None:
+            kept = uuid.uuid4().hex.encode()
+            self.set_meta("instance", kept)
+        return kept.decode()
+
+    def meta(self, key: str) -> bytes | None:
+        """One remembered value, or None."""
+        row = self._query("SELECT value FROM meta WHERE key = ?", key)
+        return bytes(row[0][0]) if row else None
+
+    def set_meta(self, key: str, value: bytes) -> None:
+        """Remember one value."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", key, value)
+
+    def slots(self) -> dict[str, Slot]:
+        """All slots by model name."""
+        rows = self._query("SELECT name, document FROM slot ORDER BY name")
+        return {name: self._decode(Slot, document) for name, document in rows}
+
+    def save_slot(self, slot: Slot) -> None:
+        """Keep a slot and a line of its history, both or neither."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO slot VALUES (?, ?)", (slot.name, render(encode(slot)))
+            )
+            self._db.execute(
+                "INSERT INTO step (ts_ms, model, phase, digest, reason) VALUES (?, ?, ?, ?, ?)",
+                (time.time_ns() // 1_000_000, slot.name, slot.phase, slot.target, slot.reason),
+            )
+            self._db.execute(
+                "DELETE FROM step WHERE id <= (SELECT MAX(id) FROM step) - ?", (_KEPT_STEPS,)
+            )
+
+    def delete_slot(self, name: str) -> None:
+        """Forget a model."""
+        self._write("DELETE FROM slot WHERE name = ?", name)
+
+    def bundles(self) -> dict[str, Stored]:
+        """All bundles in the store by digest."""
+        rows = self._query("SELECT digest, document FROM bundle ORDER BY digest")
+        return {digest: self._decode(Stored, document) for digest, document in rows}
+
+    def save_bundle(self, stored: Stored) -> None:
+        """Remember that a bundle's blobs are all on disk."""
+        self._write(
+            "INSERT OR REPLACE INTO bundle VALUES (?, ?)", stored.digest, render(encode(stored))
+        )
+
+    def delete_bundle(self, digest: str) -> None:
+        """Forget a bundle; called before its blobs go."""
+        self._write("DELETE FROM bundle WHERE digest = ?", digest)
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _SCHEMA_VERSION:
+            raise StoreError(
+                f"{self._path} was written by a newer agent: schema {version}, "
+                f"this one knows {_SCHEMA_VERSION}"
+            )
+        self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except sqlite3.Error as exc:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise self._error(exc) from exc
+
+    def _decode(self, cls: type[T], document: bytes) -> T:
+        try:
+            value = parse(document, what=self._path.name, max_bytes=_MAX_ROW_BYTES)
+            return decode(cls, value, what=self._path.name, ignore_unknown=True)
+        except DocumentError as exc:
+            raise StoreError(f"{self._path} is damaged: {exc}") from exc
+
+    def _query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            raise self._error(exc) from exc
+
+    def _write(self, sql: str, *values: object) -> None:
+        try:
+            self._db.execute(sql, values)
+        except sqlite3.Error as exc:
+            raise self._error(exc) from exc
+
+    def _error(self, exc: sqlite3.Error) -> StoreError:
+        return StoreError(f"{self._path} cannot be used: {exc}")
