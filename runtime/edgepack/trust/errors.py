@@ -2,6 +2,7 @@
 
     EdgepackError                     one line: what, got, expected; carries the exit code
     ├── DocumentError                 JSON from outside is not what it must be
+    │   └── DocumentLimitError        it is larger or nested deeper than is looked at
     └── TrustError                    a key, a role or a signature was refused
         ├── KeyFileError              a key file is missing, damaged or already there
         ├── RootError                 root.json is not a valid root of trust
@@ -23,9 +24,13 @@ class EdgepackError(Exception):
 
 
 class DocumentError(EdgepackError):
-    """A document from outside is malformed, too large, too deep or has a wrong field."""
+    """A document from outside is malformed or has a wrong field."""
 
     exit_code = 4
+
+
+class DocumentLimitError(DocumentError):
+    """A document is larger or nested deeper than anything of its kind may be."""
 
 
 class TrustError(EdgepackError):

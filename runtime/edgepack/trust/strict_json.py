@@ -7,14 +7,18 @@ that ends in a RecursionError. This one refuses them. It does NOT look at the me
 
 import json
 import re
+from collections import Counter
 from typing import Never, TypeAlias, Union
 
-from edgepack.trust.errors import DocumentError
+from edgepack.trust.errors import DocumentError, DocumentLimitError
 
 JsonValue: TypeAlias = Union[bool, int, float, str, "list[JsonValue]", "dict[str, JsonValue]", None]
 
 MAX_DEPTH = 32
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Possessive, and a string without an end reaches to the end: else a document of escaped quotes
+# would be scanned anew from each of them.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -31,10 +35,11 @@ def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH)
         The value, with every object's keys unique and every number finite.
 
     Raises:
-        DocumentError: It is larger, deeper, or not such a document.
+        DocumentLimitError: It is larger or deeper.
+        DocumentError: It is not such a document.
     """
     if len(data) > max_bytes:
-        raise DocumentError(f"{what} must be at most {max_bytes} bytes, got {len(data)}")
+        raise DocumentLimitError(f"{what} must be at most {max_bytes} bytes, got {len(data)}")
     _check_depth(data, what, max_depth)
     try:
         value: JsonValue = json.loads(
@@ -43,6 +48,8 @@ def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH)
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        if _SURROGATE.search(data):
+            render(value)  # a lone surrogate cannot be written again, nor printed
     except (ValueError, RecursionError) as exc:
         raise DocumentError(f"{what} is not valid JSON: {exc}") from exc
     return value
@@ -64,14 +71,14 @@ def _check_depth(data: bytes, what: str, max_depth: int) -> None:
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
         depth += 1 if bracket.group() in b"[{" else -1
         if depth > max_depth:
-            raise DocumentError(f"{what} must be nested at most {max_depth} deep, got more")
+            raise DocumentLimitError(f"{what} must be nested at most {max_depth} deep, got more")
 
 
 def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise ValueError(f"key {twice[:80]!r} stands twice in one object")
     return value
 

@@ -1,0 +1,49 @@
+"""Keys, roles, the root of trust and signed envelopes.
+
+What is signed elsewhere (a release of a bundle, a desired state) has a payload type of its own,
+listed in `edgepack.trust.payload_types`. Nothing here imports `cryptography` before a key is used:
+a device that only restarts a model never pays for it.
+"""
+
+from edgepack.trust import dsse
+from edgepack.trust.errors import (
+    DocumentError,
+    DocumentLimitError,
+    EdgepackError,
+    KeyFileError,
+    RootError,
+    SignatureError,
+    TrustError,
+)
+from edgepack.trust.keygen import GeneratedKeys, keygen
+from edgepack.trust.keys import PrivateKey, PublicKey
+from edgepack.trust.payload_types import (
+    DESIRED_PAYLOAD_TYPE,
+    ROOT_PAYLOAD_TYPE,
+    STATEMENT_PAYLOAD_TYPE,
+)
+from edgepack.trust.root import DEPLOY, RELEASE, ROOT, Role, Root, sign_root
+
+__all__ = [
+    "DEPLOY",
+    "DESIRED_PAYLOAD_TYPE",
+    "RELEASE",
+    "ROOT",
+    "ROOT_PAYLOAD_TYPE",
+    "STATEMENT_PAYLOAD_TYPE",
+    "DocumentError",
+    "DocumentLimitError",
+    "EdgepackError",
+    "GeneratedKeys",
+    "KeyFileError",
+    "PrivateKey",
+    "PublicKey",
+    "Role",
+    "Root",
+    "RootError",
+    "SignatureError",
+    "TrustError",
+    "dsse",
+    "keygen",
+    "sign_root",
+]
