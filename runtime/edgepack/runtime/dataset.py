@@ -1,0 +1,196 @@
+"""Reading a file of rows: CSV, Parquet, npz, npy or safetensors, told apart by content.
+
+The same code reads the data of a conversion on a workstation and of `edgepack predict` on a
+device. Nothing in a file is ever unpickled, and no size is believed before it is checked against
+the file. Matching rows to a model's inputs is `edgepack.runtime.dataset_inputs`.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.runtime.dataset_csv import read_csv
+from edgepack.runtime.dataset_numpy import read_npy, read_npz
+from edgepack.runtime.dataset_parquet import read_parquet
+from edgepack.runtime.errors import DatasetError
+
+MAX_FILE_BYTES = 2**31
+TRUTH_KEYS = ("y", "Y", "label", "labels", "target")
+_ALIASES = {"X": "x", "arr_0": "x"}  # what people call the one matrix in an npz
+_HASH_CHUNK_BYTES = 1 << 20
+_MAX_NAMES_SHOWN = 8
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """Rows in memory.
+
+    Attributes:
+        arrays: Name → array whose first dimension is the rows. A column of a table is (N,); a
+            matrix or tensor is (N, …). Numbers keep the file's type; text is an object array of
+            str in which a missing cell is "". Missing numbers are NaN.
+        named: False when the file has no names of its own (npy, a CSV without a header): then
+            only the order means something.
+        truth: The true answers (N,) or (N, T), from the label column or the `y` array, or None.
+        rows: N.
+        digest: "sha256:<hex>" of the file.
+        format: "CSV", "Parquet", "npz", "npy" or "safetensors".
+        unreadable: Column → why it cannot be used; an error only for who needs that column.
+    """
+
+    arrays: dict[str, Array]
+    named: bool
+    truth: Array | None
+    rows: int
+    digest: str
+    format: str
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_table(self) -> bool:
+        """True when every array is one column."""
+        return all(array.ndim == 1 for array in self.arrays.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawColumns:
+    """What one format's reader gives: see `Dataset` for the fields."""
+
+    arrays: dict[str, Array]
+    named: bool
+    format: str
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
+    """Read a file of rows.
+
+    Args:
+        path: The file.
+        label: The column (or array) that holds the true answers. Without it an npz or
+            safetensors file's `y`, `label` or `target` is taken, and a table has none.
+
+    Returns:
+        The rows, with the label taken out of the arrays.
+
+    Raises:
+        DatasetError: The file is missing, too large, damaged, empty, of another kind, or has no
+            such label.
+    """
+    head, size_bytes, digest = _look(path)
+    raw = _read(path, head, size_bytes)
+    arrays = {_ALIASES.get(name, name): array for name, array in raw.arrays.items()}
+    truth = _take_truth(arrays, raw, label, path)
+    if not arrays:
+        raise DatasetError(f"{path.name} must have at least one column besides the label, got none")
+    rows = _common_rows(arrays, truth, path)
+    if rows == 0:
+        raise DatasetError(f"{path.name} has no rows")
+    return Dataset(
+        arrays=arrays,
+        named=raw.named,
+        truth=truth,
+        rows=rows,
+        digest=digest,
+        format=raw.format,
+        unreadable={key: why for key, why in raw.unreadable.items() if key != label},
+    )
+
+
+def take_rows(dataset: Dataset, rows: NDArray[np.intp]) -> Dataset:
+    """The dataset with only these rows, in this order."""
+    return Dataset(
+        arrays={name: array[rows] for name, array in dataset.arrays.items()},
+        named=dataset.named,
+        truth=None if dataset.truth is None else dataset.truth[rows],
+        rows=len(rows),
+        digest=dataset.digest,
+        format=dataset.format,
+        unreadable=dataset.unreadable,
+    )
+
+
+def _look(path: Path) -> tuple[bytes, int, str]:
+    try:
+        with path.open("rb") as file:
+            size_bytes = path.stat().st_size
+            if size_bytes > MAX_FILE_BYTES:
+                raise DatasetError(
+                    f"{path.name} must be at most {MAX_FILE_BYTES} bytes, got {size_bytes}"
+                )
+            hasher = hashlib.sha256()
+            head = file.read(_HASH_CHUNK_BYTES)
+            chunk = head
+            while chunk:
+                hasher.update(chunk)
+                chunk = file.read(_HASH_CHUNK_BYTES)
+    except OSError as exc:
+        raise DatasetError(f"data {path.name} cannot be read: {exc.strerror}") from exc
+    if not head:
+        raise DatasetError(f"{path.name} is empty")
+    return head[:64], size_bytes, f"sha256:{hasher.hexdigest()}"
+
+
+def _read(path: Path, head: bytes, size_bytes: int) -> RawColumns:
+    if head.startswith(b"PAR1"):
+        arrays, unreadable = read_parquet(path)
+        return RawColumns(arrays=arrays, named=True, format="Parquet", unreadable=unreadable)
+    if head.startswith(b"PK\x03\x04"):
+        return RawColumns(arrays=read_npz(path, MAX_FILE_BYTES), named=True, format="npz")
+    if head.startswith(b"\x93NUMPY"):
+        return RawColumns(arrays={"x": read_npy(path)}, named=False, format="npy")
+    if _is_safetensors(head, size_bytes):
+        return RawColumns(arrays=_read_safetensors(path), named=True, format="safetensors")
+    arrays, named = read_csv(path)
+    return RawColumns(arrays=arrays, named=named, format="CSV")
+
+
+def _is_safetensors(head: bytes, size_bytes: int) -> bool:
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= size_bytes - 8
+
+
+def _read_safetensors(path: Path) -> dict[str, Array]:
+    from edgepack.runtime.safetensors import parse
+    from edgepack.trust.errors import EdgepackError
+
+    try:
+        arrays, _ = parse(path.read_bytes())
+    except EdgepackError as exc:
+        raise DatasetError(f"{path.name}: {exc}") from exc
+    return dict(arrays)
+
+
+def _take_truth(
+    arrays: dict[str, Array], raw: RawColumns, label: str | None, path: Path
+) -> Array | None:
+    if label is None:
+        if raw.format not in ("npz", "safetensors") or len(arrays) < 2:
+            return None
+        label = next((key for key in TRUTH_KEYS if key in arrays), None)
+        if label is None:
+            return None
+    if label in raw.unreadable:
+        raise DatasetError(f"label {label!r} of {path.name}: {raw.unreadable[label]}")
+    if label not in arrays or not raw.named:
+        names = ", ".join(map(repr, list(arrays)[:_MAX_NAMES_SHOWN])) if raw.named else "no names"
+        raise DatasetError(f"label {label!r} is not in {path.name}, which has {names}")
+    truth = arrays.pop(label)
+    return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
+
+
+def _common_rows(arrays: dict[str, Array], truth: Array | None, path: Path) -> int:
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    if truth is not None:
+        counts["label"] = truth.shape[0] if truth.ndim else 0
+    if len(set(counts.values())) > 1:
+        shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:4])
+        raise DatasetError(
+            f"{path.name}: all arrays must have the same number of rows, got {shown}"
+        )
+    return next(iter(counts.values()))

@@ -1,0 +1,142 @@
+"""CSV to columns with the standard library: no pandas on a device.
+
+What is inferred, and nothing else:
+
+- UTF-8, with or without a byte-order mark; the separator is the comma, semicolon or tab that the
+  first line has most of.
+- The first line is a header unless every cell of it is a number.
+- A cell is missing when it is empty or one of `MISSING` (spaces round it do not count).
+- A column whose cells are all numbers or missing is numeric: int64 when all are whole and none is
+  missing, otherwise float64 with NaN. All of True and False (any case): bool. Anything else is
+  text, in which a missing cell is "".
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.runtime.errors import DatasetError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})
+MAX_COLUMNS = 65_536
+_SEPARATORS = ",;\t"
+_TRUTH_VALUES = {"true": True, "false": False}
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(
+    r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?", re.I
+)
+
+
+def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
+    """Read a CSV file.
+
+    Returns:
+        The columns by name, in the file's order, and whether the file has a header. Without one
+        the columns are called "x0", "x1", ….
+
+    Raises:
+        DatasetError: It is not UTF-8 text, a row has another number of cells than the first, two
+            columns have one name, or there are no rows.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise DatasetError(f"{path.name} is empty")
+    header = [cell.strip() for cell in rows[0]]
+    if len(header) > MAX_COLUMNS:
+        raise DatasetError(
+            f"{path.name} must have at most {MAX_COLUMNS} columns, got {len(header)}"
+        )
+    named = not all(_NUMBER.fullmatch(cell) for cell in header)
+    if named:
+        rows = rows[1:]
+        _check_header(header, path)
+    else:
+        header = [f"x{index}" for index in range(len(header))]
+    if not rows:
+        raise DatasetError(f"{path.name} has a header and no rows")
+    return dict(zip(header, map(_column, zip(*rows, strict=True)), strict=True)), named
+
+
+def _rows(path: Path) -> list[list[str]]:
+    rows: list[list[str]] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first_line = file.readline()
+            file.seek(0)
+            if "\0" in first_line:
+                raise DatasetError(f"{path.name} is not CSV, Parquet, npz, npy or safetensors")
+            separator = max(_SEPARATORS, key=first_line.count)
+            reader = csv.reader(file, delimiter=separator)
+            for row in reader:
+                if not row:
+                    continue  # a blank line
+                if rows and len(row) != len(rows[0]):
+                    raise DatasetError(
+                        f"{path.name} line {reader.line_num} must have {len(rows[0])} cells, "
+                        f"got {len(row)}"
+                    )
+                rows.append(row)
+    except UnicodeDecodeError as exc:
+        raise DatasetError(
+            f"{path.name} is not CSV, Parquet, npz, npy or safetensors: byte {exc.start} is not "
+            "UTF-8"
+        ) from exc
+    except csv.Error as exc:
+        raise DatasetError(f"{path.name} is not valid CSV: {exc}") from exc
+    except OSError as exc:
+        raise DatasetError(f"data {path.name} cannot be read: {exc.strerror}") from exc
+    return rows
+
+
+def _check_header(header: Sequence[str], path: Path) -> None:
+    seen: set[str] = set()
+    for index, name in enumerate(header, start=1):
+        if not name:
+            raise DatasetError(f"{path.name}: column {index} has no name in the header")
+        if name in seen:
+            raise DatasetError(f"{path.name}: column {name!r} stands twice in the header")
+        seen.add(name)
+
+
+def _column(cells: Sequence[str]) -> NDArray[Any]:
+    fast = _plain_numbers(cells)
+    if fast is not None:
+        return fast
+    cells = [cell.strip() for cell in cells]
+    missing = [cell.lower() in MISSING for cell in cells]
+    present = [cell for cell, is_missing in zip(cells, missing, strict=True) if not is_missing]
+    if present and all(map(_NUMBER.fullmatch, present)):
+        if len(present) == len(cells) and all(map(_WHOLE.fullmatch, present)):
+            return np.array([int(cell) for cell in cells], dtype=np.int64)
+        return np.array(
+            [np.nan if gone else float(cell) for cell, gone in zip(cells, missing, strict=True)],
+            dtype=np.float64,
+        )
+    if present and len(present) == len(cells) and all(c.lower() in _TRUTH_VALUES for c in present):
+        return np.array([_TRUTH_VALUES[cell.lower()] for cell in cells], dtype=np.bool_)
+    if not present:
+        return np.full(len(cells), np.nan)
+    column = np.empty(len(cells), dtype=object)
+    column[:] = ["" if gone else cell for cell, gone in zip(cells, missing, strict=True)]
+    return column
+
+
+def _plain_numbers(cells: Sequence[str]) -> NDArray[Any] | None:
+    """The common case at C speed; None when a cell needs a closer look."""
+    try:
+        values = [float(cell) for cell in cells]
+    except ValueError:
+        return None
+    if any(value != value for value in values):  # noqa: PLR0124  (NaN: may be "missing")
+        return None
+    text = "".join(cells)
+    if "_" in text or not text.isascii():  # float() takes 1_000; files do not mean that
+        return None
+    if all(map(_WHOLE.fullmatch, map(str.strip, cells))):
+        return np.array([int(cell) for cell in cells], dtype=np.int64)
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,223 @@
+"""Matching the rows of a file to the inputs that a model takes.
+
+By name where both sides have names, otherwise by order; the two are never mixed in silence.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack.bundle.contract import Contract, Datatype, TensorSpec
+from edgepack.runtime.dataset import Array, Dataset
+from edgepack.runtime.errors import DatasetError
+from edgepack.runtime.tensors import DTYPES
+
+_MAX_NAMES_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ArrangedInputs:
+    """Inputs by contract name, and what a person should know about how they were matched."""
+
+    inputs: dict[str, Array]
+    messages: tuple[str, ...]
+
+
+def to_inputs(dataset: Dataset, contract: Contract) -> dict[str, Array]:
+    """The arrays that `Model.predict` takes, for every row of the dataset.
+
+    Raises:
+        DatasetError: A column is missing, or has another type or size than the model takes.
+    """
+    return arrange(dataset, contract.inputs).inputs
+
+
+def arrange(dataset: Dataset, specs: Sequence[TensorSpec]) -> ArrangedInputs:
+    """Match a dataset to input specifications.
+
+    An input gets the array of its own name, or its `feature_names` as columns. When the file or
+    the model has no names, a single input takes all columns (or the one array) by order.
+
+    Raises:
+        DatasetError: A column is missing, or has another type or size than the model takes.
+    """
+    used: list[str] = []
+    by_order = _must_go_by_order(dataset, specs)
+    if by_order:
+        gathered = _by_order(dataset, specs, used)
+    else:
+        _check_names(dataset, specs)
+        gathered = [_by_name(dataset, spec, used) for spec in specs]
+    inputs = {spec.name: _fit(array, spec) for spec, array in zip(specs, gathered, strict=True)}
+    messages = []
+    if by_order and dataset.named and dataset.is_table:
+        messages.append("columns are matched by order: the model has no column names")
+    extra = [name for name in (*dataset.arrays, *dataset.unreadable) if name not in used]
+    if extra:
+        messages.append(f"columns that the model does not take are ignored: {_names(extra)}")
+    return ArrangedInputs(inputs=inputs, messages=tuple(messages))
+
+
+def made_up_names(input_name: str, columns: int) -> tuple[str, ...]:
+    """Names for features that have none: "x0", "x1", … for an input called "x"."""
+    return tuple(f"{input_name}{index}" for index in range(columns))
+
+
+def _must_go_by_order(dataset: Dataset, specs: Sequence[TensorSpec]) -> bool:
+    if all(spec.name in dataset.arrays for spec in specs):
+        return False
+    if not dataset.named or _the_tensor(dataset) is not None:
+        return True
+    names = [name for spec in specs for name in spec.feature_names]
+    known = set(dataset.arrays) | set(dataset.unreadable)
+    if known.intersection(names):
+        return False
+    return len(specs) == 1 and (
+        not names or tuple(names) == made_up_names(specs[0].name, len(names))
+    )
+
+
+def _by_order(dataset: Dataset, specs: Sequence[TensorSpec], used: list[str]) -> list[Array]:
+    tensor = _the_tensor(dataset)
+    columns: list[Array] = []
+    if tensor is not None:
+        used.append(tensor)
+        if len(specs) == 1:
+            return [dataset.arrays[tensor]]
+        columns = list(dataset.arrays[tensor].reshape(dataset.rows, -1).T)
+    elif dataset.is_table:
+        used.extend(dataset.arrays)
+        columns = list(dataset.arrays.values())
+    expected = sum(math.prod(spec.shape[1:]) for spec in specs)
+    if len(columns) != expected and expected >= 0:
+        hint = "; is one of them the label?" if len(columns) == expected + 1 else ""
+        raise DatasetError(
+            f"data must have {expected} columns for the model, got {len(columns)}{hint}"
+        )
+    if len(specs) == 1:
+        return [_stack(columns, list(dataset.arrays), specs[0])]
+    return columns
+
+
+def _the_tensor(dataset: Dataset) -> str | None:
+    """The one array that is not a column, if there is exactly one."""
+    tensors = [name for name, array in dataset.arrays.items() if array.ndim > 1]
+    return tensors[0] if len(tensors) == 1 else None
+
+
+def _check_names(dataset: Dataset, specs: Sequence[TensorSpec]) -> None:
+    missing: list[str] = []
+    for spec in specs:
+        if spec.name in dataset.arrays:
+            continue
+        wanted = spec.feature_names or (spec.name,)
+        missing += [name for name in wanted if name not in dataset.arrays]
+    for name in missing:
+        if name in dataset.unreadable:
+            raise DatasetError(f"column {name!r}: {dataset.unreadable[name]}")
+    if missing:
+        raise DatasetError(
+            f"data misses {len(missing)} of the model's columns: {_names(missing)}; "
+            f"it has {_names(list(dataset.arrays))}"
+        )
+
+
+def _by_name(dataset: Dataset, spec: TensorSpec, used: list[str]) -> Array:
+    if spec.name in dataset.arrays:
+        used.append(spec.name)
+        return dataset.arrays[spec.name]
+    used.extend(spec.feature_names)
+    columns = [dataset.arrays[name] for name in spec.feature_names]
+    if len(columns) == 1:
+        return columns[0]
+    return _stack(columns, list(spec.feature_names), spec)
+
+
+def _stack(columns: Sequence[Array], names: Sequence[str], spec: TensorSpec) -> Array:
+    for name, column in zip(names, columns, strict=True):
+        if column.ndim != 1:
+            raise DatasetError(f"column {name!r} must have one value a row, got {column.shape[1:]}")
+        if spec.datatype is not Datatype.BYTES:
+            _check_numeric(column, name)
+    dtype = np.object_ if spec.datatype is Datatype.BYTES else None
+    return np.stack([np.asarray(column, dtype=dtype) for column in columns], axis=1)
+
+
+def _fit(array: Array, spec: TensorSpec) -> Array:
+    wanted = spec.shape[1:]
+    fitted = array.reshape(-1, 1) if array.ndim == 1 and len(wanted) == 1 else array
+    got = fitted.shape[1:]
+    matches = len(got) == len(wanted) and all(
+        size in (-1, found) for size, found in zip(wanted, got, strict=True)
+    )
+    if not matches:
+        if -1 in wanted or math.prod(got) != math.prod(wanted):
+            raise DatasetError(
+                f"input {spec.name!r} must have shape {list(spec.shape)}, "
+                f"got {list(fitted.shape)}{_label_hint(got, wanted)}"
+            )
+        fitted = fitted.reshape(-1, *wanted)  # the same values a row, only flattened
+    return _cast(fitted, spec)
+
+
+def _label_hint(got: Sequence[int], wanted: Sequence[int]) -> str:
+    one_too_many = len(got) == len(wanted) == 1 and got[0] == wanted[0] + 1
+    return "; is one of the columns the label?" if one_too_many else ""
+
+
+def _cast(array: Array, spec: TensorSpec) -> Array:
+    if spec.datatype is Datatype.BYTES:
+        return _text(array, spec)
+    name = spec.feature_names[0] if len(spec.feature_names) == 1 else spec.name
+    _check_numeric(array, name)
+    dtype = DTYPES[spec.datatype]
+    if dtype.kind == "f":
+        return array.astype(dtype)
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DatasetError(f"input {name!r} must be whole numbers, got a missing value")
+    if not np.array_equal(cast, array):
+        raise DatasetError(f"input {name!r} must hold {spec.datatype} values, got others")
+    return cast
+
+
+def _text(array: Array, spec: TensorSpec) -> Array:
+    if array.dtype == np.object_:
+        return array
+    if array.dtype.kind == "f" and not np.isnan(array).all():
+        raise DatasetError(f"input {spec.name!r} must be text, got {array.dtype}")
+    text = np.empty(array.shape, dtype=np.object_)
+    flat = (
+        [""] * array.size if array.dtype.kind == "f" else [str(v) for v in array.ravel().tolist()]
+    )
+    text.ravel()[:] = flat
+    return text
+
+
+def _check_numeric(array: Array, name: str) -> None:
+    if array.dtype.kind in "biuf":
+        return
+    flat = array.ravel()
+    row, text = next(
+        ((index, cell) for index, cell in enumerate(flat) if not _is_number(cell)), (0, flat[:1])
+    )
+    raise DatasetError(
+        f"column {name!r} must be numeric, got text {str(text)[:40]!r} in row {row + 1}"
+    )
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(str(cell))
+    except ValueError:
+        return False
+    return True
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:_MAX_NAMES_SHOWN])
+    more = len(names) - _MAX_NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
