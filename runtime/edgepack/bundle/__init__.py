@@ -1,0 +1,49 @@
+"""The bundle: one file that carries a model, its contract and its proof.
+
+Opening, signing, verifying and writing. Nothing here runs a model, talks to a network or knows
+what a device is. The format is specified in docs/bundle-format.md.
+"""
+
+from edgepack.bundle import media_types
+from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.bundle import Bundle, SignatureRef
+from edgepack.bundle.contract import Contract
+from edgepack.bundle.contract_codec import parse_contract, render_contract
+from edgepack.bundle.descriptor import Descriptor, check_blob, describe, digest_of, is_digest
+from edgepack.bundle.errors import BundleError, UntrustedBundleError
+from edgepack.bundle.extract import extract_bundle
+from edgepack.bundle.layout import open_layout
+from edgepack.bundle.manifest import Layer, Manifest, blobs_of_manifest
+from edgepack.bundle.pack import Part, bundle_filename, write_bundle
+from edgepack.bundle.sign import sign_bundle, signing_sequence
+from edgepack.bundle.statement import Statement
+from edgepack.bundle.verify import verify_bundle
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "Contract",
+    "Descriptor",
+    "Layer",
+    "Manifest",
+    "Part",
+    "SignatureRef",
+    "Statement",
+    "UntrustedBundleError",
+    "blobs_of_manifest",
+    "bundle_filename",
+    "check_blob",
+    "describe",
+    "digest_of",
+    "extract_bundle",
+    "is_digest",
+    "media_types",
+    "open_bundle",
+    "open_layout",
+    "parse_contract",
+    "render_contract",
+    "sign_bundle",
+    "signing_sequence",
+    "verify_bundle",
+    "write_bundle",
+]
