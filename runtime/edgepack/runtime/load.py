@@ -1,0 +1,80 @@
+"""From a bundle to a model that answers."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+from edgepack.bundle import Bundle, open_bundle, verify_bundle
+from edgepack.bundle.contract import Contract, Variant
+from edgepack.runtime.adapter import ordered
+from edgepack.runtime.engines import engine_named
+from edgepack.runtime.errors import VariantError
+from edgepack.runtime.model import Model
+from edgepack.runtime.options import SessionOptions
+from edgepack.trust import Root
+
+
+class ModelSource(Protocol):
+    """What a model is loaded from: an `edgepack.bundle.Bundle`, or what a test makes."""
+
+    @property
+    def digest(self) -> str:
+        """The bundle's digest, "sha256:…"."""
+
+    @property
+    def contract(self) -> Contract:
+        """What the bundle promises."""
+
+    def read(self, path: str) -> bytes:
+        """Read one part by its path in the bundle, its digest checked."""
+
+
+def load(
+    source: str | os.PathLike[str] | ModelSource,
+    *,
+    variant: str | None = None,
+    options: SessionOptions | None = None,
+    root: Root | None = None,
+) -> Model:
+    """Load a model from a bundle.
+
+    Args:
+        source: A bundle file's path, or an opened bundle.
+        variant: Name of the form to run; by default the contract's first.
+        options: How to run; by default one thread, which suits a small device.
+        root: If given, the bundle must be signed as it demands.
+
+    Raises:
+        BundleError: The file is not a bundle, or not one that `root` trusts.
+        VariantError: The bundle has no such variant.
+        EngineError: The engine is missing here, cannot run this model, or failed.
+        TypeError: `root` was given with a source that is not a bundle.
+    """
+    if isinstance(source, str | os.PathLike):
+        source = open_bundle(Path(source))
+    if root is not None:
+        if not isinstance(source, Bundle):
+            raise TypeError(f"source must be a Bundle to be verified, got {type(source).__name__}")
+        verify_bundle(source, root)
+    contract = source.contract
+    chosen = ordered(contract, choose_variant(contract, variant))
+    engine = engine_named(chosen.engine.engine)
+    engine.check(chosen)
+    files = {path: source.read(path) for path in chosen.files}
+    session = engine.open(files, chosen, options or SessionOptions())
+    return Model(contract, chosen, session, digest=source.digest)
+
+
+def choose_variant(contract: Contract, name: str | None) -> Variant:
+    """Find a variant by name; without a name, the contract's first.
+
+    Raises:
+        VariantError: The bundle has no such variant.
+    """
+    if name is None:
+        return contract.variants[0]
+    for variant in contract.variants:
+        if variant.name == name:
+            return variant
+    names = ", ".join(variant.name for variant in contract.variants)
+    raise VariantError(f"variant must be one of {names}, got {name[:80]!r}")
