@@ -113,7 +113,7 @@ def bundle_of(
 def linear_bundle(
     weights: np.ndarray, *, nonfinite: Nonfinite = Nonfinite.REJECT, batch: int | None = None
 ) -> FakeBundle:
-    """y = x @ weights, float32; `batch` makes the file's batch fixed."""
+    """Y = x @ weights, float32; `batch` makes the file's batch fixed."""
     features, targets = weights.shape
     rows = -1 if batch is None else batch
     model = graph_bytes(

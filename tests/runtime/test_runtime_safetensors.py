@@ -111,7 +111,7 @@ def test_each_malformation_has_its_message(file, message):
     with pytest.raises(TensorFileError, match=message) as caught:
         safetensors.parse(file)
 
-    assert 4 == caught.value.exit_code
+    assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
 
 
