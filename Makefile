@@ -1,0 +1,71 @@
+# The one door: `make demo` and `make test` do all the set-up they need; a second run is quick.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+ROOTS := runtime device_agent converter fleet benchmarks cli
+# Every install, and every build environment inside one, takes the versions that were tried.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+JUNIT ?= build/tests.xml
+JUNIT_HEAVY ?= build/tests-heavy.xml
+
+.PHONY: help setup setup-heavy demo test test-heavy lint format bench wheel-check mosquitto clean
+
+help:
+	@echo "make demo        the whole way on this machine, about a minute after set-up"
+	@echo "make test        all tests that need no torch, Keras or TensorFlow"
+	@echo "make test-heavy  the tests that do (installs about 3 GB)"
+	@echo "make lint        ruff, mypy strict, layer table"
+	@echo "make bench       the figures, into benchmarks/results/"
+	@echo "make wheel-check builds the wheel and starts the agent from it in an empty environment"
+
+setup: .venv/setup-done
+setup-heavy: .venv/setup-heavy-done
+
+.venv/setup-done: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: python3.11 was not found"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	@touch $@
+
+.venv/setup-heavy-done: .venv/setup-done
+	# torch first and alone: a plain `torch` would pull gigabytes of CUDA
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet onnxscript keras tensorflow-cpu tf2onnx
+	@touch $@
+
+demo: setup
+	$(BIN)/edgepack demo
+
+# Tests talk to a real broker. Without the right to install one, those tests say that they skip.
+mosquitto:
+	@command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq mosquitto >/dev/null; } \
+	|| echo "mosquitto is not installed: its tests are skipped (apt-get install mosquitto)"
+
+test: setup mosquitto
+	@mkdir -p build
+	@if command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; then :; else export EDGEPACK_WITHOUT_MOSQUITTO=1; fi; \
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy" --junitxml=$(JUNIT)
+
+test-heavy: setup-heavy
+	@mkdir -p build
+	$(BIN)/python -m pytest -q -m heavy --junitxml=$(JUNIT_HEAVY)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(ROOTS)
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m edgepack.bench.figures
+
+wheel-check: setup
+	$(BIN)/python .ci/check_wheel.py
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

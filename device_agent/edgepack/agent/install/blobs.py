@@ -1,0 +1,98 @@
+"""The blobs of all installed bundles: one folder, each file named by its SHA-256, read-only.
+
+An OCI image layout's `blobs/sha256`. Blobs arrive in a staging folder and are moved in only after
+their digest was checked; two bundles that share weights share the file.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgepack.agent.disk import fsync_folder, make_folder, storage_error
+
+_READ_ONLY = 0o444
+
+
+class BlobStore:
+    """The folder `blobs/sha256` and, beside it, `staging`.
+
+    Args:
+        state_dir: The agent's state folder.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.layout = state_dir / "store"
+        self.folder = self.layout / "blobs" / "sha256"
+        self.staging = state_dir / "staging"
+        make_folder(self.folder)
+        make_folder(self.staging)
+
+    def has(self, digest: str, size_bytes: int) -> bool:
+        """Whether a blob of that digest ("sha256:HEX") is here with the right size."""
+        try:
+            return (self.folder / _hex(digest)).stat().st_size == size_bytes
+        except OSError:
+            return False
+
+    def clear_staging(self) -> None:
+        """Throw away what earlier, broken fetches left.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        try:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            make_folder(self.staging)
+        except OSError as exc:
+            raise storage_error(self.staging, exc) from exc
+
+    def staging_for(self, digest: str) -> Path:
+        """A folder for the fetch of one bundle; an OCI layout grows in it."""
+        folder = self.staging / _hex(digest)
+        make_folder(folder / "blobs" / "sha256")
+        return folder
+
+    def adopt(self, staged_layout: Path, digests: Iterable[str]) -> None:
+        """Move verified blobs into the store, durably.
+
+        Args:
+            staged_layout: The folder that `staging_for` gave.
+            digests: The blobs of the bundle; those that are in the store already are left there.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        source = staged_layout / "blobs" / "sha256"
+        try:
+            for digest in digests:
+                target = self.folder / _hex(digest)
+                staged = source / _hex(digest)
+                if not staged.exists() and target.exists():
+                    continue
+                with staged.open("rb") as handle:
+                    os.fsync(handle.fileno())
+                staged.chmod(_READ_ONLY)
+                staged.replace(target)
+            fsync_folder(self.folder)
+        except OSError as exc:
+            raise storage_error(self.folder, exc) from exc
+        shutil.rmtree(staged_layout, ignore_errors=True)
+
+    def collect(self, kept: Iterable[str]) -> int:
+        """Delete every blob that is not in `kept`; the number of bytes that this freed."""
+        names = {_hex(digest) for digest in kept}
+        freed = 0
+        for path in self.folder.iterdir():
+            if path.name in names:
+                continue
+            with contextlib.suppress(OSError):  # a blob that stays costs space, nothing else
+                size = path.stat().st_size
+                path.unlink()
+                freed += size
+        return freed
+
+
+def _hex(digest: str) -> str:
+    return digest.removeprefix("sha256:")

@@ -1,0 +1,133 @@
+"""The child process of an install: everything that only installing needs, and all that may hang.
+
+Signatures are checked here, so that the agent itself never loads `cryptography`; and a model that
+is new to this device is loaded and run here first, so that an engine that crashes or hangs takes
+nothing with it. One job in on standard input, one answer out on standard output, both JSON.
+
+The parent's side is `worker.py`.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgepack.agent.errors import RejectedError
+from edgepack.trust.errors import EdgepackError, TrustError
+
+MAX_JOB_BYTES = 1024 * 1024
+
+
+def verify_desired(job: dict[str, Any]) -> dict[str, Any]:
+    """Check the signature of a desired state; gives its payload as text."""
+    from edgepack.trust import DEPLOY, DESIRED_PAYLOAD_TYPE, Root
+
+    root = Root.load(job["root"])
+    payload = root.verify(DEPLOY, job["envelope"].encode(), DESIRED_PAYLOAD_TYPE)
+    return {"payload": payload.decode()}
+
+
+def verify_file(job: dict[str, Any]) -> dict[str, Any]:
+    """Check a `.edgepack` file, whole, and put its blobs into the staging layout."""
+    from edgepack.bundle import open_bundle
+
+    bundle = open_bundle(job["file"])
+    answer = _verified(bundle, job)
+    folder = Path(job["staging"]) / "blobs" / "sha256"
+    for blob in bundle.blobs():
+        with (folder / blob.digest.removeprefix("sha256:")).open("wb") as handle:
+            handle.writelines(bundle.stream_blob(blob.digest))
+    return answer
+
+
+def verify_layout(job: dict[str, Any]) -> dict[str, Any]:
+    """Check a bundle whose blobs were fetched one by one into the staging layout."""
+    from edgepack.bundle import open_layout
+
+    bundle = open_layout(job["layout"], job["digest"], signatures=job["signatures"])
+    return _verified(bundle, job)
+
+
+def self_test(job: dict[str, Any]) -> dict[str, Any]:
+    """Run the golden samples through every variant that this device can run; pick the fastest."""
+    from edgepack.bundle import open_layout
+    from edgepack.runtime import EngineError, load
+    from edgepack.runtime.golden import parse_golden
+    from edgepack.runtime.selftest import run_selftest
+
+    bundle = open_layout(
+        job["layout"], job["digest"], signatures=job["signatures"], hash_blobs=False
+    )
+    golden = parse_golden(bundle.read(bundle.contract.golden), bundle.contract)
+    passed: list[tuple[float, str, dict[str, float]]] = []
+    failed: list[str] = []
+    for variant in bundle.contract.variants:
+        try:
+            with load(bundle, variant=variant.name) as model:
+                result = run_selftest(model, golden)
+        except EngineError as exc:
+            failed.append(f"{variant.name}: {exc}")
+            continue
+        if result.passed:
+            passed.append((result.p50_ms, variant.name, _finite(result.figures)))
+        else:
+            failed.append(f"{variant.name}: {result.reason}")
+    if not passed:
+        raise RejectedError("self_test_failed", "; ".join(failed)[:500])
+    _, name, figures = min(passed)
+    return {"variant": name, "figures": figures, "failed": failed}
+
+
+JOBS = {job.__name__: job for job in (verify_desired, verify_file, verify_layout, self_test)}
+
+
+def main() -> int:
+    """Do one job."""
+    job = json.loads(sys.stdin.buffer.read(MAX_JOB_BYTES))
+    try:
+        answer: dict[str, Any] = {"done": JOBS[job["job"]](job)}
+    except RejectedError as exc:
+        answer = {"reason": exc.reason, "detail": str(exc)}
+    except EdgepackError as exc:
+        reason = "not_trusted" if exc.exit_code == TrustError.exit_code else "bundle_invalid"
+        answer = {"reason": reason, "detail": str(exc)}
+    except OSError as exc:
+        answer = {"reason": "storage", "detail": f"{exc.filename}: {exc.strerror}"}
+    sys.stdout.write(json.dumps(answer))
+    return 0
+
+
+def _verified(bundle: Any, job: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 (lazy import)
+    from edgepack.bundle import verify_bundle
+    from edgepack.trust import Root
+
+    wanted = job.get("digest")
+    if wanted is not None and bundle.digest != wanted:
+        raise RejectedError("wrong_bundle", f"digest must be {wanted}, got {bundle.digest}")
+    statement = verify_bundle(bundle, Root.load(job["root"]))
+    name = job.get("name")
+    if name is not None and statement.name != name:
+        raise RejectedError("wrong_bundle", f"model must be {name!r}, got {statement.name!r}")
+    if statement.sequence < job["floors"].get(statement.name, 0):
+        floor = job["floors"][statement.name]
+        raise RejectedError(
+            "below_floor", f"sequence must be at least {floor}, got {statement.sequence}"
+        )
+    return {
+        "digest": bundle.digest,
+        "name": statement.name,
+        "version": statement.version,
+        "sequence": statement.sequence,
+        "signatures": [ref.digest for ref in bundle.signatures],
+        "blobs": [blob.digest for blob in bundle.blobs()],
+    }
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    """JSON has no NaN: a figure that could not be measured is left out."""
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Accepting a desired state: signature, audience, generation. What follows from it is `reconcile`.
+
+The last accepted one is kept, so that a device that starts without a network still knows it, and
+so that an older one that a broker or a thief replays is recognised.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from edgepack.agent.config import AgentConfig
+from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.agent.install.journal import Journal
+from edgepack.agent.install.worker import Worker
+from edgepack.trust import dsse
+from edgepack.trust.errors import EdgepackError
+from edgepack.trust.payload_types import DESIRED_PAYLOAD_TYPE
+from edgepack.wire.desired import Desired, parse_desired
+from edgepack.wire.errors import WireError
+from edgepack.wire.topics import MAX_CONTROL_BYTES
+
+logger = logging.getLogger(__name__)
+
+_ENVELOPE = "desired_envelope"
+_DELIVERIES_KEPT = 16
+
+
+class Desires:
+    """Takes desired states from the broker, one after the other.
+
+    Args:
+        config: Who this device is.
+        journal: Keeps the accepted one.
+        worker: Checks signatures in a child process.
+        accepted: Called with each newly accepted state.
+        refused: Called with one line when a state is not accepted, with "" when it is.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        journal: Journal,
+        worker: Worker,
+        *,
+        accepted: Callable[[Desired], None],
+        refused: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._journal = journal
+        self._worker = worker
+        self._accepted = accepted
+        self._refused = refused
+        self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
+        self._envelope = journal.meta(_ENVELOPE)
+        self.generation = 0
+
+    def restore(self) -> None:
+        """Follow the state that was accepted before this start; its signature was checked then.
+
+        Raises:
+            StoreError: What the journal holds is not a desired state.
+        """
+        if self._envelope is None:
+            return
+        try:
+            desired = parse_desired(dsse.unverified_payload(self._envelope, DESIRED_PAYLOAD_TYPE))
+        except EdgepackError as exc:
+            raise StoreError(f"the remembered desired state is damaged: {exc}") from exc
+        self.generation = desired.generation
+        self._accepted(desired)
+
+    def deliver(self, envelope: bytes) -> None:
+        """Take what came on `in/desired`; returns at once."""
+        if not envelope:  # the topic was cleared: what was accepted stands
+            return
+        if envelope == self._envelope:
+            self._refused("")
+            return
+        if self._deliveries.full():
+            self._deliveries.get_nowait()  # only the latest matters
+        self._deliveries.put_nowait(envelope)
+
+    async def run(self) -> None:
+        """Judge deliveries until cancelled."""
+        while True:
+            envelope = await self._deliveries.get()
+            try:
+                desired = await self._judge(envelope)
+            except (RejectedError, WireError) as exc:
+                self._refused(f"desired state: {exc}")
+                continue
+            self._journal.set_meta(_ENVELOPE, envelope)
+            self._envelope = envelope
+            self.generation = desired.generation
+            logger.info("desired.accepted generation=%d", desired.generation)
+            self._refused("")
+            self._accepted(desired)
+
+    async def _judge(self, envelope: bytes) -> Desired:
+        if len(envelope) > MAX_CONTROL_BYTES:
+            raise WireError(f"must be at most {MAX_CONTROL_BYTES} bytes, got {len(envelope)}")
+        desired = parse_desired(await self._worker.verify_desired(envelope))
+        config = self._config
+        if not desired.audience.includes(config.prefix, config.device, config.tags):
+            audience = desired.audience.device or desired.audience.group
+            raise WireError(
+                f"audience must be {config.prefix}/{config.device}, "
+                f"got {desired.audience.prefix}/{audience}"
+            )
+        if desired.generation <= self.generation:
+            raise WireError(
+                f"generation must be above {self.generation}, got {desired.generation} (a replay?)"
+            )
+        return desired

@@ -1,0 +1,185 @@
+"""The parent's side of `child.py`: start it, give it one job, survive whatever it does."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.agent.install.journal import Stored
+
+logger = logging.getLogger(__name__)
+
+_MAX_ANSWER_BYTES = 256 * 1024
+_VERIFY_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A bundle whose digests and signature were checked; its blobs are still in staging."""
+
+    stored: Stored
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The variant that the self-test picked on this device, and its figures."""
+
+    variant: str
+    figures: dict[str, float]
+    failed: tuple[str, ...]
+
+
+class Worker:
+    """Runs jobs in child processes, one process each.
+
+    Args:
+        root: Path of root.json.
+        self_test_timeout_s: Seconds before a self-test counts as hung.
+    """
+
+    def __init__(self, root: Path, *, self_test_timeout_s: float) -> None:
+        self._root = str(root)
+        self._self_test_timeout_s = self_test_timeout_s
+
+    async def verify_desired(self, envelope: bytes) -> bytes:
+        """The payload of a desired state that the deploy role signed.
+
+        Raises:
+            RejectedError: It did not.
+        """
+        answer = await self._run(
+            {"job": "verify_desired", "envelope": envelope.decode("utf-8", "replace")},
+            timeout_s=_VERIFY_TIMEOUT_S,
+        )
+        return str(answer["payload"]).encode()
+
+    async def verify_file(
+        self,
+        file: Path,
+        staging: Path,
+        *,
+        digest: str | None,
+        name: str | None,
+        floors: dict[str, int],
+    ) -> Verified:
+        """Check a file and unpack its blobs into `staging`.
+
+        Raises:
+            RejectedError: It is damaged, not trusted, or not the wanted bundle.
+        """
+        return _verified(
+            await self._run(
+                {
+                    "job": "verify_file",
+                    "file": str(file),
+                    "staging": str(staging),
+                    "digest": digest,
+                    "name": name,
+                    "floors": floors,
+                },
+                timeout_s=_VERIFY_TIMEOUT_S,
+            )
+        )
+
+    async def verify_layout(
+        self,
+        layout: Path,
+        *,
+        digest: str,
+        signatures: tuple[str, ...],
+        name: str,
+        floors: dict[str, int],
+    ) -> Verified:
+        """Check a bundle whose blobs are in an OCI layout.
+
+        Raises:
+            RejectedError: It is damaged, not trusted, or not the wanted bundle.
+        """
+        return _verified(
+            await self._run(
+                {
+                    "job": "verify_layout",
+                    "layout": str(layout),
+                    "digest": digest,
+                    "signatures": list(signatures),
+                    "name": name,
+                    "floors": floors,
+                },
+                timeout_s=_VERIFY_TIMEOUT_S,
+            )
+        )
+
+    async def self_test(self, layout: Path, stored: Stored) -> Chosen:
+        """Try every variant on the golden samples.
+
+        Raises:
+            RejectedError: None passes, or the engine crashed or hung.
+        """
+        answer = await self._run(
+            {
+                "job": "self_test",
+                "layout": str(layout),
+                "digest": stored.digest,
+                "signatures": list(stored.signatures),
+            },
+            timeout_s=self._self_test_timeout_s,
+        )
+        figures = {str(name): float(value) for name, value in answer["figures"].items()}
+        return Chosen(
+            variant=str(answer["variant"]), figures=figures, failed=tuple(answer["failed"])
+        )
+
+    async def _run(self, job: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+        name = job["job"]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "edgepack.agent.install.child",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_MAX_ANSWER_BYTES,
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                out, _ = await process.communicate(json.dumps({**job, "root": self._root}).encode())
+        except TimeoutError as exc:
+            raise RejectedError(f"{name}_timeout", f"{name} took over {timeout_s:.0f} s") from exc
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            raise RejectedError(f"{name}_crashed", f"{name} ended by {_ending(process.returncode)}")
+        answer: dict[str, Any] = json.loads(out)
+        if "done" in answer:
+            done: dict[str, Any] = answer["done"]
+            return done
+        if answer["reason"] == "storage":
+            raise StoreError(answer["detail"])
+        raise RejectedError(answer["reason"], answer["detail"])
+
+
+def _verified(answer: dict[str, Any]) -> Verified:
+    stored = Stored(
+        digest=answer["digest"],
+        name=answer["name"],
+        version=answer["version"],
+        sequence=answer["sequence"],
+        signatures=tuple(answer["signatures"]),
+    )
+    return Verified(stored=stored, blobs=tuple(answer["blobs"]))
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -1,0 +1,255 @@
+"""The connection to the broker: kept up for years, MQTT 5 with 3.1.1 as fallback.
+
+Knows nothing of models. What arrives goes to one handler, which must not block; what has to be
+said on every new connection comes from one callable.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edgepack.agent.config import BrokerConfig, broker_address, read_password
+from edgepack.agent.errors import ConfigError, FetchError
+from edgepack.wire.topics import OFFLINE, DeviceTopics
+
+logger = logging.getLogger(__name__)
+
+_FIRST_DELAY_S = 0.25
+_LONGEST_DELAY_S = 60.0
+_CONNECT_TIMEOUT_S = 10.0
+_UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
+_QUEUED_MESSAGES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that arrived.
+
+    Attributes:
+        topic: Its topic.
+        payload: Its bytes.
+        retained: True when the broker kept it from before this subscription.
+        response_topic: Where the sender wants the answer (MQTT 5), or None.
+        correlation: What to send back with the answer (MQTT 5), or None.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    response_topic: str | None
+    correlation: bytes | None
+
+
+class Link:
+    """One MQTT connection that comes back.
+
+    Args:
+        config: Where the broker is.
+        topics: This device's topics; the last will goes to `topics.status`.
+        client_id: MQTT client id.
+        subscriptions: Topic filters, QoS 1.
+        on_connect: Awaited after subscribing, on every connection.
+        on_message: Called for every message that no `retained` call waits for.
+    """
+
+    def __init__(
+        self,
+        config: BrokerConfig,
+        topics: DeviceTopics,
+        client_id: str,
+        *,
+        subscriptions: Iterable[str],
+        on_connect: Callable[[], Awaitable[None]],
+        on_message: Callable[[Incoming], None],
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._client_id = client_id
+        self._subscriptions = [(topic, 1) for topic in subscriptions]
+        self._on_connect = on_connect
+        self._on_message = on_message
+        self._client: aiomqtt.Client | None = None
+        self._protocol = aiomqtt.ProtocolVersion.V5
+        self._wanted: dict[str, asyncio.Future[bytes]] = {}
+        self.connected = asyncio.Event()
+        self.reconnects = 0
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then say goodbye."""
+        delay_s = _FIRST_DELAY_S
+        while True:
+            try:
+                await self._session()
+                delay_s = _FIRST_DELAY_S
+            except aiomqtt.MqttError as exc:
+                if self._falls_back(exc):
+                    continue
+                if self.connected.is_set():
+                    delay_s = _FIRST_DELAY_S
+                logger.warning("broker.lost error=%s retry_in_s=%.1f", exc, delay_s)
+            except OSError as exc:  # a certificate file that is missing now may be there later
+                logger.warning("broker.unusable error=%s retry_in_s=%.1f", exc, delay_s)
+            finally:
+                self._disconnected()
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        correlation: bytes | None = None,
+    ) -> None:
+        """Publish; for QoS 1 return when the broker has it.
+
+        Raises:
+            FetchError: There is no connection, or it broke.
+        """
+        client = self._client
+        if client is None:
+            raise FetchError("broker is not connected")
+        properties = None
+        if correlation is not None and self._protocol is aiomqtt.ProtocolVersion.V5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        try:
+            await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        except (aiomqtt.MqttError, ValueError) as exc:
+            raise FetchError(f"broker did not take a message: {exc}") from exc
+
+    async def retained(self, topics: list[str], *, timeout_s: float) -> list[bytes]:
+        """The retained messages of some topics.
+
+        Raises:
+            FetchError: Not all came within `timeout_s`, or the connection broke.
+        """
+        client = self._client
+        if client is None:
+            raise FetchError("broker is not connected")
+        loop = asyncio.get_running_loop()
+        futures = {topic: loop.create_future() for topic in topics}
+        self._wanted.update(futures)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.subscribe([(topic, 1) for topic in topics])
+                return [await futures[topic] for topic in topics]
+        except TimeoutError as exc:
+            missing = sum(not future.done() for future in futures.values())
+            raise FetchError(
+                f"broker gave {len(topics) - missing} of {len(topics)} blob chunks "
+                f"in {timeout_s:.0f} s"
+            ) from exc
+        except aiomqtt.MqttError as exc:
+            raise FetchError(f"broker was lost: {exc}") from exc
+        finally:
+            for topic, future in futures.items():
+                self._wanted.pop(topic, None)
+                future.cancel()
+            with contextlib.suppress(aiomqtt.MqttError):
+                await client.unsubscribe(topics)
+
+    async def _session(self) -> None:
+        address = broker_address(self._config.url or "")
+        password_file = self._config.password_file
+        async with aiomqtt.Client(
+            address.host,
+            address.port,
+            identifier=self._client_id,
+            username=self._config.username,
+            password=read_password(password_file) if password_file else None,
+            protocol=self._protocol,
+            keepalive=self._config.keepalive_s,
+            timeout=_CONNECT_TIMEOUT_S,
+            will=aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True),
+            tls_context=self._tls() if address.tls else None,
+            max_queued_incoming_messages=_QUEUED_MESSAGES,
+        ) as client:
+            self._client = client
+            await client.subscribe(self._subscriptions)
+            await self._on_connect()
+            self.connected.set()
+            logger.info("broker.connected host=%s protocol=%s", address.host, self._protocol.name)
+            try:
+                async for message in client.messages:
+                    self._dispatch(message)
+            except asyncio.CancelledError:
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await client.publish(self._topics.status, OFFLINE, qos=1, retain=True)
+                raise
+
+    def _dispatch(self, message: aiomqtt.Message) -> None:
+        topic = message.topic.value
+        payload = message.payload if isinstance(message.payload, bytes) else b""
+        waiting = self._wanted.get(topic)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(payload)
+            return
+        properties = message.properties
+        self._on_message(
+            Incoming(
+                topic,
+                payload,
+                bool(message.retain),
+                getattr(properties, "ResponseTopic", None),
+                getattr(properties, "CorrelationData", None),
+            )
+        )
+
+    def _falls_back(self, exc: aiomqtt.MqttError) -> bool:
+        """Whether the broker refused MQTT 5; then 3.1.1 is tried at once, and kept."""
+        if self._protocol is not aiomqtt.ProtocolVersion.V5:
+            return False
+        code = getattr(exc, "rc", None)
+        value = getattr(code, "value", code)
+        if not isinstance(exc, aiomqtt.MqttCodeError) or value not in _UNSUPPORTED_VERSION:
+            return False
+        logger.info("broker.fallback protocol=MQTT 3.1.1 reason=%s", exc)
+        self._protocol = aiomqtt.ProtocolVersion.V311
+        return True
+
+    def _disconnected(self) -> None:
+        if self.connected.is_set():
+            self.reconnects += 1
+        self.connected.clear()
+        self._client = None
+
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self._config.ca_file)
+        if self._config.cert_file:
+            context.load_cert_chain(self._config.cert_file, self._config.key_file)
+        return context
+
+
+def check_files(config: BrokerConfig) -> None:
+    """Fail at the start for what can only be a mistake in agent.toml.
+
+    Raises:
+        ConfigError: A named file cannot be read.
+    """
+    if config.password_file:
+        read_password(config.password_file)
+    for name, path in (
+        ("ca_file", config.ca_file),
+        ("cert_file", config.cert_file),
+        ("key_file", config.key_file),
+    ):
+        if path is None:
+            continue
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as exc:
+            raise ConfigError(f"broker.{name} {path} cannot be read: {exc.strerror}") from exc

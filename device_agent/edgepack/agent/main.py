@@ -1,0 +1,153 @@
+"""The `edgepack-agent` command."""
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from edgepack.agent.config import AgentConfig, read_config
+from edgepack.agent.control import ask
+from edgepack.agent.install.journal import Journal
+from edgepack.trust.decode import encode
+from edgepack.trust.errors import EdgepackError
+
+DEFAULT_CONFIG = "/etc/edgepack/agent.toml"
+_EPILOG = """exit codes:
+  0 done   1 a defect of edgepack   2 usage or agent.toml   4 bad bundle   5 not trusted
+  7 network   8 rejected or rolled back   9 disk   130 interrupted
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return _COMMANDS[args.command](args)
+    except EdgepackError as exc:
+        if args.verbose:
+            traceback.print_exc()
+        sys.stderr.write(f"edgepack-agent: error: {exc}\n")
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    from edgepack.agent.compose import Agent
+    from edgepack.agent.link import check_files
+
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    config = read_config(args.config)
+    check_files(config.broker)
+    agent = Agent(config)
+    # what was made so far stays for good: the collector need not walk it again and again
+    gc.collect()
+    gc.freeze()
+    asyncio.run(agent.run())
+    return 0
+
+
+def _install(args: argparse.Namespace) -> int:
+    config = read_config(args.config)
+    path = args.file.absolute()
+    answer = ask(config.state_dir, {"command": "install", "path": str(path)})
+    if answer is None:
+        from edgepack.agent.compose import install_alone
+
+        answer = asyncio.run(install_alone(config, path))
+    if args.json:
+        print(json.dumps(answer))  # noqa: T201 (the command's output)
+    if "error" in answer:
+        if not args.json:
+            reason = f"{answer['reason']}: " if "reason" in answer else ""
+            sys.stderr.write(f"edgepack-agent: error: {reason}{answer['error']}\n")
+        return int(answer["exit_code"])
+    model = answer["model"]
+    if not args.json:
+        print(_line(model))  # noqa: T201
+    return 8 if model["phase"] in ("rejected", "rolled_back") else 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    config = read_config(args.config)
+    answer = ask(config.state_dir, {"command": "status"})
+    models = _models(config)
+    state = {
+        "device": config.device,
+        "running": answer is not None,
+        "connected": bool(answer and answer.get("connected")),
+        "models": models,
+    }
+    if args.json:
+        print(json.dumps(state))  # noqa: T201
+        return 0
+    running = "running" if state["running"] else "not running"
+    broker = "connected" if state["connected"] else "not connected"
+    print(f"device {config.device}: agent {running}, broker {broker}")  # noqa: T201
+    for model in models:
+        print(_line(model))  # noqa: T201
+    if not models:
+        print("no model installed")  # noqa: T201
+    return 0
+
+
+def _models(config: AgentConfig) -> list[dict[str, Any]]:
+    path = config.state_dir / "agent.db"
+    if not path.exists():
+        return []
+    journal = Journal(path, read_only=True)
+    try:
+        return [dict(encode(slot.reported())) for slot in journal.slots().values()]  # type: ignore[arg-type]
+    finally:
+        journal.close()
+
+
+def _line(model: dict[str, Any]) -> str:
+    active = model.get("active")
+    serving = f"{active['version']} ({model.get('variant')})" if active else "nothing"
+    why = f": {model['reason']}: {model.get('detail', '')}" if model.get("reason") else ""
+    note = f" ({model['detail']})" if model.get("detail") and not model.get("reason") else ""
+    return f"{model['name']}: serving {serving}, {model['phase']}{why}{note}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edgepack-agent",
+        description="Install model bundles safely, run them, report over MQTT.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config",
+        type=Path,
+        default=Path(DEFAULT_CONFIG),
+        metavar="FILE",
+        help="agent.toml (default: %(default)s)",
+    )
+    common.add_argument("-v", "--verbose", action="store_true", help="debug log, tracebacks")
+    verbs = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    verbs.add_parser("run", parents=[common], help="run the agent in the foreground")
+    install = verbs.add_parser(
+        "install", parents=[common], help="install a bundle from a file, network or not"
+    )
+    install.add_argument("file", type=Path, metavar="BUNDLE", help="NAME-VERSION.edgepack")
+    install.add_argument("--json", action="store_true", help="print one JSON object")
+    status = verbs.add_parser("status", parents=[common], help="show what runs on this device")
+    status.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+_COMMANDS = {"run": _run, "install": _install, "status": _status}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""What the device says, and when: state on every change, metrics by the clock, all through disk.
+
+`out/status`, `out/info` and `out/reported` are retained and said anew on every connection; events
+and metrics go through the outbox, so that days offline cost nothing but age.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import resource
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgepack.agent.config import AgentConfig
+from edgepack.agent.errors import FetchError
+from edgepack.agent.install.slot import Slot
+from edgepack.agent.link import Link
+from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
+from edgepack.agent.serve.registry import Registry
+from edgepack.monitor import DriftResult
+from edgepack.runtime import EngineMissingError
+from edgepack.runtime.engines import engine_named, engine_names
+from edgepack.wire.messages import (
+    Info,
+    Reported,
+    Scalar,
+    render_flat,
+    render_info,
+    render_reported,
+)
+from edgepack.wire.topics import ONLINE, DeviceTopics
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 50
+_FIRST_METRICS_S = 2.0
+
+
+class Publisher:
+    """Says what happens.
+
+    Args:
+        config: Device, prefix, intervals.
+        topics: This device's topics.
+        info: What the device is.
+        outbox: Where reports wait.
+        registry: The models, for their figures.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        topics: DeviceTopics,
+        info: Info,
+        outbox: Outbox,
+        registry: Registry,
+    ) -> None:
+        self._config = config
+        self._topics = topics
+        self._info = info
+        self._outbox = outbox
+        self._registry = registry
+        self._slots: dict[str, Slot] = {}
+        self._generation = 0
+        self._refused = ""
+        self._started_s = time.monotonic()
+        self._stale = asyncio.Event()
+        self._filled = asyncio.Event()
+        self._cleared: list[str] = []
+        self.link: Link | None = None  # set by compose: the two need each other
+
+    # What the installer tells: edgepack.agent.install.apply.Announcer
+
+    def slot_changed(self, slot: Slot) -> None:
+        """A slot went to another phase."""
+        self._slots[slot.name] = slot
+        self._stale.set()
+        about = slot.active if slot.active and slot.active.digest == slot.target else None
+        self.event(
+            "transition",
+            {
+                "model": slot.name,
+                "phase": slot.phase.value,
+                "digest": slot.target,
+                "model_version": about.release.version if about else None,
+                "variant": about.variant if about else None,
+                "reason": slot.reason or None,
+                "detail": slot.detail or None,
+            },
+        )
+        if slot.phase.value == "rolled_back":
+            self.event(
+                "rollback",
+                {"model": slot.name, "digest": slot.target, "reason": slot.reason},
+            )
+
+    def slot_removed(self, name: str) -> None:
+        """A model is gone."""
+        self._slots.pop(name, None)
+        self._cleared.append(self._topics.latest(name))
+        self._stale.set()
+        self.event("transition", {"model": name, "phase": "removed"})
+
+    def refused(self, detail: str) -> None:
+        """A desired state is not followed; empty when it is."""
+        if detail == self._refused:
+            return
+        self._refused = detail
+        self._stale.set()
+        if detail:
+            logger.warning("desired.refused detail=%s", detail)
+            self.event("error", {"reason": "desired_refused", "detail": detail})
+
+    # What others tell
+
+    def restore(self, slots: Mapping[str, Slot], generation: int) -> None:
+        """Begin with what the journal remembers; no events."""
+        self._slots = dict(slots)
+        self._generation = generation
+        self._stale.set()
+
+    def accepted(self, generation: int) -> None:
+        """A desired state is followed from now on."""
+        self._generation = generation
+        self._stale.set()
+
+    def drifted(self, name: str, result: DriftResult) -> None:
+        """Inputs completed a window."""
+        if not result.alarm:
+            return
+        features = sorted(result.drifted, key=lambda name: -result.scores[name])
+        logger.warning("drift.alarm model=%s features=%d", name, len(features))
+        self.event(
+            "drift",
+            {
+                "model": name,
+                "features": ",".join(features[:10]),
+                "feature_count": len(features),
+                "drift_score_max": max(result.scores.values()),
+                "drift_threshold": result.threshold,
+            },
+        )
+
+    def event(self, kind: str, fields: Mapping[str, Scalar | None]) -> None:
+        """Report an event."""
+        self._put(self._topics.event(kind), fields, EVENT)
+
+    # Loops
+
+    async def connected(self) -> None:
+        """Say everything retained; called on every new connection."""
+        link = self._must_link()
+        await link.publish(self._topics.info, render_info(self._info), retain=True)
+        await self._say_reported(link)
+        await link.publish(self._topics.status, ONLINE, retain=True)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_reported())
+            tasks.create_task(self._drain())
+            tasks.create_task(self._measure())
+
+    async def _keep_reported(self) -> None:
+        while True:
+            await self._stale.wait()
+            link = self._must_link()
+            await link.connected.wait()
+            self._stale.clear()
+            try:
+                await self._say_reported(link)
+                while self._cleared:
+                    await link.publish(self._cleared[0], b"", retain=True)
+                    self._cleared.pop(0)
+            except FetchError:
+                self._stale.set()
+                await asyncio.sleep(1)
+
+    async def _drain(self) -> None:
+        while True:
+            await self._filled.wait()
+            link = self._must_link()
+            await link.connected.wait()
+            waiting = self._outbox.peek(_BATCH)
+            if not waiting:
+                self._filled.clear()
+                continue
+            try:
+                for report in waiting:
+                    await link.publish(report.topic, report.payload)
+                    self._outbox.done(report.number)
+            except FetchError:
+                await asyncio.sleep(1)
+
+    async def _measure(self) -> None:
+        delay_s = min(_FIRST_METRICS_S, self._config.metrics.interval_s)
+        while True:
+            await asyncio.sleep(delay_s)
+            delay_s = self._config.metrics.interval_s
+            for name, served in self._registry.all().items():
+                fields = served.metrics()
+                self._put(self._topics.metrics(name), fields, METRIC)
+                latest = served.latest.fields() if served.latest else {}
+                await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})
+            self._put(self._topics.agent, self._agent_figures(), METRIC)
+
+    async def _say_latest(self, name: str, fields: Mapping[str, Scalar | None]) -> None:
+        link = self._must_link()
+        if not link.connected.is_set():
+            return
+        try:
+            await link.publish(self._topics.latest(name), render_flat(fields), qos=0, retain=True)
+        except FetchError as exc:
+            logger.debug("latest.lost error=%s", exc)
+
+    async def _say_reported(self, link: Link) -> None:
+        reported = Reported(
+            device=self._config.device,
+            generation=self._generation,
+            models=tuple(slot.reported() for _, slot in sorted(self._slots.items())),
+            refused=self._refused,
+            ts=_now_ms(),
+        )
+        await link.publish(self._topics.reported, render_reported(reported), retain=True)
+
+    def _put(self, topic: str, fields: Mapping[str, Scalar | None], rank: int) -> None:
+        online = self.link is not None and self.link.connected.is_set()
+        historical = {} if online else {"is_historical": 1}
+        payload = render_flat({**fields, "ts": _now_ms(), **historical})
+        self._outbox.put(topic, payload, rank=rank)
+        self._filled.set()
+
+    def _agent_figures(self) -> dict[str, Scalar | None]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "memory_bytes": _resident_bytes(),
+            "outbox_rows": len(self._outbox),
+            "outbox_dropped": self._outbox.dropped,
+            "reconnects": self._must_link().reconnects,
+        }
+
+    def _must_link(self) -> Link:
+        if self.link is None:
+            raise RuntimeError("the publisher runs before it was wired to a link")
+        return self.link
+
+
+def describe_device(config: AgentConfig, *, instance: str, version: str) -> Info:
+    """What this device is.
+
+    Args:
+        config: Gives id and tags.
+        instance: Random id of this installation.
+        version: Version of edgepack.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Info(
+        device=config.device,
+        agent_version=version,
+        instance=instance,
+        tags=config.tags,
+        machine=platform.machine(),
+        cpu_count=len(os.sched_getaffinity(0)),
+        memory_bytes=memory,
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        engines=_engine_versions(),
+    )
+
+
+def _engine_versions() -> dict[str, str]:
+    """The packages of every engine that is installed here, with their versions."""
+    found: dict[str, str] = {}
+    for name in engine_names():
+        with contextlib.suppress(EngineMissingError):
+            found |= engine_named(name).versions()
+    return found
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _resident_bytes() -> int | None:
+    try:
+        with Path("/proc/self/statm").open(encoding="ascii") as handle:
+            return int(handle.read(200).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,77 @@
+"""The models that answer now, and the threads that run them."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from edgepack.agent.config import DriftConfig
+from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.serve.served import ServedModel
+from edgepack.bundle import open_layout
+from edgepack.runtime import Model, load
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 2
+
+
+class Registry:
+    """Swaps models in and out without dropping a request.
+
+    A request that began on the old model ends on it: the old session is closed when its last
+    user lets go.
+
+    Args:
+        drift: Settings of the drift alarm.
+    """
+
+    def __init__(self, drift: DriftConfig) -> None:
+        self._drift = drift
+        self._served: dict[str, ServedModel] = {}
+        self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
+
+    def get(self, name: str) -> ServedModel | None:
+        """The model that answers under that name, or None."""
+        return self._served.get(name)
+
+    def all(self) -> dict[str, ServedModel]:
+        """Every model that answers, by name."""
+        return dict(self._served)
+
+    async def serve(self, slot: Slot, layout: Path) -> None:
+        """Load the slot's active bundle and let it answer, instead of what answered before.
+
+        Raises:
+            EdgepackError: It does not load; what answered before goes on.
+        """
+        if slot.active is None:
+            raise ValueError(f"slot {slot.name} has nothing active")
+        loop = asyncio.get_running_loop()
+        model, reference = await loop.run_in_executor(self.executor, _load, slot.active, layout)
+        self._served[slot.name] = ServedModel(slot.active, model, reference, self._drift)
+
+    def stop(self, name: str) -> None:
+        """Stop answering for a model."""
+        self._served.pop(name, None)
+
+    def probation(self, name: str) -> ServedModel:
+        """The counters of the model that answers now.
+
+        Raises:
+            KeyError: None does; a defect of the caller.
+        """
+        return self._served[name]
+
+    def close(self) -> None:
+        """Let running requests end, then stop the threads."""
+        self.executor.shutdown(wait=True)
+
+
+def _load(installed: Installed, layout: Path) -> tuple[Model, bytes | None]:
+    bundle = open_layout(
+        layout, installed.digest, signatures=installed.signatures, hash_blobs=False
+    )
+    model = load(bundle, variant=installed.variant)
+    reference = bundle.contract.reference
+    return model, bundle.read(reference) if reference else None

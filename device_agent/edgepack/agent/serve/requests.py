@@ -1,0 +1,176 @@
+"""Between a caller's message and a model's arrays, by the contract. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgepack.bundle.contract import Contract, Datatype, Nonfinite, Task, TensorSpec
+from edgepack.runtime.errors import InputError
+from edgepack.runtime.tensors import DTYPES, Array, datatype_of
+from edgepack.trust.strict_json import JsonValue
+from edgepack.wire.infer import InferRequest, WireTensor
+from edgepack.wire.messages import Scalar
+
+_MAX_FLAT_VALUES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One prediction, for people and dashboards.
+
+    Attributes:
+        label: The class, for tasks that give one.
+        confidence: Largest probability, in 0..1, if the model gives probabilities.
+        value: The number, for a regressor with one target.
+        values: Every number of a small output, by name, for everything else.
+    """
+
+    label: str | None
+    confidence: float | None
+    value: float | None
+    values: Mapping[str, float]
+
+    def fields(self) -> dict[str, Scalar | None]:
+        """The flat fields of `out/prediction`."""
+        return {
+            "label": self.label,
+            "confidence": self.confidence,
+            "value": self.value,
+            **self.values,
+        }
+
+
+def to_inputs(request: InferRequest, contract: Contract) -> dict[str, Array]:
+    """Turn a request into the arrays that `Model.predict` takes.
+
+    Args:
+        request: What the caller gave.
+        contract: What the model wants.
+
+    Returns:
+        Contract name → array; a flat request is one sample.
+
+    Raises:
+        InputError: A feature is missing, unknown, or has a value of the wrong kind.
+    """
+    if request.tensors is not None:
+        return {tensor.name: _from_tensor(tensor) for tensor in request.tensors}
+    left = dict(request.features)
+    inputs = {spec.name: _from_features(spec, left) for spec in contract.inputs}
+    if left:
+        raise InputError(f"request has unknown features: {_names(list(left))}")
+    return inputs
+
+
+def to_answer(outputs: Mapping[str, Array], contract: Contract) -> Answer:
+    """The first sample of a model's outputs, flat.
+
+    Args:
+        outputs: What `Model.predict` returned, at least one sample.
+        contract: Says what they mean.
+    """
+    label = outputs.get("label")
+    value = outputs.get("value")
+    probabilities = outputs.get("probabilities")
+    confidence = None if probabilities is None else float(np.max(probabilities[0]))
+    if label is not None and contract.task is not Task.REGRESSION:
+        return Answer(str(label[0]), confidence, None, {})
+    if value is not None and value[0].size == 1:
+        return Answer(None, None, float(np.ravel(value[0])[0]), {})
+    values: dict[str, float] = {}
+    for name, array in outputs.items():
+        sample = np.ravel(array[0])
+        if array.dtype.kind in "fiub" and len(values) + sample.size <= _MAX_FLAT_VALUES:
+            values |= {f"{name}_{index}": float(item) for index, item in enumerate(sample)}
+    return Answer(None, None, None, values)
+
+
+def to_tensors(outputs: Mapping[str, Array]) -> tuple[WireTensor, ...]:
+    """A model's outputs as Open Inference Protocol tensors; NaN becomes null."""
+    tensors = []
+    for name, array in outputs.items():
+        datatype = datatype_of(array) or Datatype.BYTES
+        flat: list[JsonValue] = [
+            None if isinstance(item, float) and not math.isfinite(item) else item
+            for item in array.ravel().tolist()
+        ]
+        tensors.append(WireTensor(name, datatype.value, array.shape, flat))
+    return tuple(tensors)
+
+
+def _from_tensor(tensor: WireTensor) -> Array:
+    try:
+        datatype = Datatype(tensor.datatype)
+    except ValueError as exc:
+        raise InputError(f"input {tensor.name!r}: unknown datatype {tensor.datatype!r}") from exc
+    flat: list[JsonValue] = []
+    _flatten(tensor.data, flat)
+    expected = math.prod(tensor.shape)
+    if len(flat) != expected:
+        raise InputError(
+            f"input {tensor.name!r} of shape {list(tensor.shape)} must have {expected} values, "
+            f"got {len(flat)}"
+        )
+    return _array(flat, datatype, tensor.name).reshape(tensor.shape)
+
+
+def _from_features(spec: TensorSpec, left: dict[str, JsonValue]) -> Array:
+    sample_shape = spec.shape[1:]
+    if spec.name in left:
+        flat: list[JsonValue] = []
+        _flatten([left.pop(spec.name)], flat)
+    else:
+        missing = [name for name in spec.feature_names if name not in left]
+        if missing or not spec.feature_names:
+            raise InputError(f"request misses features: {_names(missing or [spec.name])}")
+        flat = [left.pop(name) for name in spec.feature_names]
+    if spec.nonfinite is Nonfinite.NAN:
+        flat = [math.nan if value is None else value for value in flat]
+    free = sample_shape.count(-1)
+    size = math.prod(n for n in sample_shape if n >= 0)
+    if free == 1 and size and len(flat) % size == 0:
+        sample_shape = tuple(len(flat) // size if n < 0 else n for n in sample_shape)
+    elif free or len(flat) != size:
+        raise InputError(
+            f"input {spec.name!r} must have the shape {[1, *sample_shape]}, got {len(flat)} values"
+        )
+    return _array(flat, spec.datatype, spec.name).reshape((1, *sample_shape))
+
+
+def _array(flat: list[JsonValue], datatype: Datatype, name: str) -> Array:
+    if datatype is Datatype.BYTES:
+        wrong = next((item for item in flat if not isinstance(item, str)), None)
+        if wrong is not None:
+            raise InputError(f"input {name!r} must be strings, got {type(wrong).__name__}")
+        return np.array(flat, dtype=object)
+    kinds: tuple[type, ...] = (bool,) if datatype is Datatype.BOOL else (int, float)
+    for item in flat:
+        if type(item) not in kinds:
+            got = "null" if item is None else type(item).__name__
+            raise InputError(f"input {name!r} must be {datatype.value} numbers, got {got}")
+    dtype = DTYPES[datatype]
+    if dtype.kind in "iu":
+        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+        for item in flat:
+            if not isinstance(item, int) or not low <= item <= high:
+                raise InputError(f"input {name!r} must be {datatype.value} integers, got {item}")
+    try:
+        with np.errstate(over="ignore"):  # what overflows becomes inf, which predict refuses
+            return np.array(flat, dtype=np.float64 if dtype.kind == "f" else dtype).astype(dtype)
+    except OverflowError as exc:
+        raise InputError(f"input {name!r} does not fit {datatype.value}: {exc}") from exc
+
+
+def _flatten(value: JsonValue, flat: list[JsonValue]) -> None:
+    if isinstance(value, list):
+        for item in value:
+            _flatten(item, flat)
+    else:
+        flat.append(value)
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

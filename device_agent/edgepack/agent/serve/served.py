@@ -1,0 +1,167 @@
+"""One model that answers: its session, its counters, its quality and drift.
+
+`predict` runs on a worker thread; everything else on the event loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from edgepack.monitor.quality import ClassificationQuality, RegressionQuality, TruthJoiner
+
+from edgepack.agent.config import DriftConfig
+from edgepack.agent.install.slot import Installed
+from edgepack.agent.serve.requests import Answer, to_answer
+from edgepack.bundle.contract import Contract, Task
+from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
+from edgepack.runtime import EngineError, InputError, Model
+from edgepack.runtime.tensors import Array
+from edgepack.wire.infer import Truth
+from edgepack.wire.messages import Scalar
+
+logger = logging.getLogger(__name__)
+
+_REMEMBERED_REQUESTS = 4096
+_PERCENTILES = ((0.5, "latency_p50_ms"), (0.9, "latency_p90_ms"), (0.99, "latency_p99_ms"))
+
+
+class ServedModel:
+    """A loaded bundle that answers requests.
+
+    Args:
+        installed: What it is.
+        model: The loaded model; owned from here on.
+        reference: Drift reference of the bundle, or None.
+        drift: Settings of the drift alarm.
+    """
+
+    def __init__(
+        self, installed: Installed, model: Model, reference: bytes | None, drift: DriftConfig
+    ) -> None:
+        self.installed = installed
+        self.contract: Contract = model.contract
+        self._model = model
+        self._joiner: TruthJoiner[str | float] = TruthJoiner(_REMEMBERED_REQUESTS)
+        self._classes = ClassificationQuality()
+        self._values = RegressionQuality()
+        self._drift = None
+        if reference is not None:
+            self._drift = DriftDetector(
+                reference,
+                window=drift.window,
+                alpha=drift.alpha,
+                consecutive=drift.consecutive,
+            )
+        self.drift: DriftResult | None = None
+        self.latest: Answer | None = None
+        self.requests = 0
+        self.failures = 0
+        self.refused = 0
+        self._changed = asyncio.Event()
+
+    def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the model; called on a worker thread.
+
+        Raises:
+            InputError: The caller's fault; never counts against the model.
+            EngineError: The model's fault.
+        """
+        return self._model.predict(inputs)
+
+    def answered(
+        self, request_id: str | None, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> Answer:
+        """Count an answer and feed the monitors; gives the first sample's prediction."""
+        self.requests += 1
+        answer = to_answer(outputs, self.contract)
+        self.latest = answer
+        if request_id is not None:
+            known = answer.label if answer.label is not None else answer.value
+            if known is not None:
+                self._joiner.predicted(request_id, known)
+        self._changed.set()
+        return answer
+
+    def observe(self, inputs: Mapping[str, Array]) -> DriftResult | None:
+        """Look at inputs for drift; a result when they completed a window."""
+        if self._drift is None:
+            return None
+        result = self._drift.observe(inputs)
+        if result is not None:
+            self.drift = result
+        return result
+
+    def failed(self, exc: EngineError | InputError) -> None:
+        """Count a request that got no answer."""
+        if isinstance(exc, InputError):
+            self.refused += 1
+            return
+        self.failures += 1
+        self._changed.set()
+
+    def truth(self, truth: Truth) -> bool:
+        """Join a truth with its prediction; False when the request is not known (any more)."""
+        predicted = self._joiner.truth(truth.request_id)
+        if predicted is None:
+            return False
+        if self.contract.task is Task.REGRESSION:
+            if truth.value is None or not isinstance(predicted, float):
+                return False
+            self._values.add(truth.value, predicted)
+            return True
+        if truth.label is None or not isinstance(predicted, str):
+            return False
+        self._classes.add(truth.label, predicted)
+        return True
+
+    async def settled(self, requests: int, failures: int, *, timeout_s: float) -> None:
+        """Return after so many answers, more than so many failures, or the time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.requests < requests and self.failures <= failures:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def metrics(self) -> dict[str, Scalar | None]:
+        """Flat figures since the last call (latency) and since the switch (everything else)."""
+        latency: LatencyHistogram = self._model.latency.take()
+        fields: dict[str, Scalar | None] = {
+            "model_version": self.installed.release.version,
+            "variant": self.installed.variant,
+            "requests": self.requests,
+            "errors": self.failures,
+            "refused": self.refused,
+            "latency_count": latency.count,
+        }
+        if latency.count:
+            fields |= {name: latency.quantile(q) / 1e6 for q, name in _PERCENTILES}
+        if self._classes.count:
+            low, high = self._classes.interval()
+            fields |= {
+                "truths": self._classes.count,
+                "coverage": self._classes.count / max(1, self.requests),
+                "accuracy": self._classes.accuracy,
+                "accuracy_low": low,
+                "accuracy_high": high,
+            }
+        if self._values.count:
+            fields |= {
+                "truths": self._values.count,
+                "coverage": self._values.count / max(1, self.requests),
+                "mae": self._values.mae,
+                "rmse": self._values.rmse,
+                "r2": self._values.r2,
+            }
+        if self.drift is not None:
+            fields |= {
+                "drift_features": len(self.drift.drifted),
+                "drift_score_max": max(self.drift.scores.values(), default=0.0),
+                "drift_threshold": self.drift.threshold,
+                "drift_alarm": self.drift.alarm,
+            }
+        return fields
+
+    def close(self) -> None:
+        """Free the session."""
+        self._model.close()
