@@ -40,6 +40,7 @@ def fill_folder_atomically(folder: Path) -> Iterator[Path]:
         DestinationError: There is something at `folder` that is not an empty folder.
         BundleWriteError: The disk refused.
     """
+    folder = folder.absolute()  # "." has no name beside which to write
     taken = DestinationError(f"{folder} must not exist or be an empty folder")
     temporary = _beside(folder)
     try:

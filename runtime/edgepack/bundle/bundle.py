@@ -15,6 +15,7 @@ from edgepack.bundle.descriptor import Descriptor
 from edgepack.bundle.errors import (
     BundleLimitError,
     ContractError,
+    DigestError,
     DuplicateError,
     ForeignSignatureError,
     ManifestError,
@@ -224,6 +225,7 @@ def _check_sizes(bundle: Bundle) -> None:
     for blob in blobs:
         size_bytes = bundle.source.size_of(blob.digest)
         if size_bytes != blob.size_bytes:
-            raise ManifestError(
-                f"blob {blob.digest} must have {blob.size_bytes} bytes, got {size_bytes}"
+            raise DigestError(
+                f"blob {blob.digest} must have {blob.size_bytes} bytes, got {size_bytes}",
+                digest=blob.digest,
             )

@@ -5,6 +5,7 @@ Every rule is looked at and every breach is reported, so that a writer mends all
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from edgepack.bundle.contract import (
@@ -97,7 +98,9 @@ def _tensors(field: str, specs: tuple[TensorSpec, ...]) -> Iterator[str]:
         if spec.unit is not None:
             yield from _text(f"{where}: unit", spec.unit)
         low, high = spec.minimum, spec.maximum
-        if low is not None and high is not None and low > high:
+        if not all(math.isfinite(bound) for bound in (low, high) if bound is not None):
+            yield f"{where}: minimum and maximum must be finite"
+        elif low is not None and high is not None and low > high:
             yield f"{where}: minimum must be <= maximum, got {low} and {high}"
 
 
@@ -107,7 +110,7 @@ def _classes(contract: Contract) -> Iterator[str]:
         yield f"class_names are for classification, got task {contract.task.value}"
     yield from _unique("class_names", names)
     for name in names:
-        yield from _text("class name", name)
+        yield from _text("class name", name, shortest=0)  # "" is a label like any other
     for spec in contract.outputs:
         if names and spec.name == "probabilities" and spec.shape[-1:] not in ((-1,), (len(names),)):
             yield f"class_names must be {spec.shape[-1]} (probabilities), got {len(names)}"
@@ -122,9 +125,8 @@ def _variants(contract: Contract) -> Iterator[str]:
         if not _VARIANT.fullmatch(variant.name):
             yield f"{where}: name must be 1 to 64 of [a-z0-9_-]"
         yield from _files(where, variant)
-        for field in ("precision",):
-            if not _WORD.fullmatch(getattr(variant, field)):
-                yield f"{where}: {field} must be a word, got {getattr(variant, field)[:64]!r}"
+        if not _WORD.fullmatch(variant.precision):
+            yield f"{where}: precision must be a word, got {variant.precision[:64]!r}"
         if not _WORD.fullmatch(variant.engine.engine):
             yield f"{where}: engine must be a word, got {variant.engine.engine[:64]!r}"
         for domain, opset in variant.engine.opsets.items():
@@ -184,9 +186,11 @@ def _path(field: str, path: str) -> Iterator[str]:
         yield f"{field}: {exc}"
 
 
-def _text(where: str, text: str) -> Iterator[str]:
-    if not 1 <= len(text) <= MAX_TEXT or not text.isprintable():
-        yield f"{where} must be 1 to {MAX_TEXT} printable characters, got {text[:64]!r}"
+def _text(where: str, text: str, *, shortest: int = 1) -> Iterator[str]:
+    # Spaces of other scripts are not "printable" to Python, but columns are named with them.
+    shown = "".join(" " if unicodedata.category(char) == "Zs" else char for char in text[:MAX_TEXT])
+    if not shortest <= len(text) <= MAX_TEXT or not shown.isprintable():
+        yield f"{where} must be {shortest} to {MAX_TEXT} printable characters, got {text[:64]!r}"
 
 
 def _unique(where: str, names: Iterable[str]) -> Iterator[str]:

@@ -38,13 +38,13 @@ def verify_bundle(bundle: Bundle, root: Root) -> Statement:
         WrongKeyError: Too few trusted keys have signed it, or they may not sign this model.
         ForeignSignatureError: Trusted keys have signed another bundle.
         StatementMismatchError: Trusted keys have signed it under another name or version.
-        BundleError: A signature cannot be read.
+        BundleError: The bundle's bytes are gone or have changed since it was opened.
     """
     if not bundle.signatures:
         raise UnsignedError(f"bundle {bundle.digest} is not signed")
     accepted: list[Statement] = []
-    refusals: list[UntrustedBundleError] = []
-    for payload, envelopes in _by_statement(bundle).items():
+    statements, refusals = _by_statement(bundle)
+    for payload, envelopes in statements.items():
         try:
             accepted.append(_verified(bundle, root, payload, envelopes))
         except UntrustedBundleError as exc:
@@ -55,17 +55,22 @@ def verify_bundle(bundle: Bundle, root: Root) -> Statement:
     raise min(refusals, key=lambda refusal: isinstance(refusal, WrongKeyError))
 
 
-def _by_statement(bundle: Bundle) -> dict[bytes, list[dsse.Envelope]]:
+def _by_statement(
+    bundle: Bundle,
+) -> tuple[dict[bytes, list[dsse.Envelope]], list[UntrustedBundleError]]:
     found: dict[bytes, list[dsse.Envelope]] = {}
+    refusals: list[UntrustedBundleError] = []
     for ref in bundle.signatures:
         try:
             envelope = dsse.parse(
                 read_verified(bundle.source, ref.envelope), STATEMENT_PAYLOAD_TYPE
             )
         except DocumentError as exc:
-            raise WrongKeyError(f"signature {ref.manifest.digest}: {exc}") from exc
-        found.setdefault(envelope.payload, []).append(envelope)
-    return found
+            # Anybody may add one; it must not keep those that are good from counting.
+            refusals.append(WrongKeyError(f"signature {ref.manifest.digest}: {exc}"))
+        else:
+            found.setdefault(envelope.payload, []).append(envelope)
+    return found, refusals
 
 
 def _verified(

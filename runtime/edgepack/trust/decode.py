@@ -18,6 +18,7 @@ from edgepack.trust.strict_json import JsonValue
 
 T = TypeVar("T")
 _SHOWN_ERRORS = 5
+_MAX_BITS = 64  # JSON integers know no bound, but everything that is counted here does
 
 
 def decode(cls: type[T], value: object, *, what: str, ignore_unknown: bool) -> T:
@@ -91,13 +92,15 @@ def _exactly(kind: type) -> Callable[[object, Any], Any]:
             return _member(value, cls)
         if type(value) is not kind:
             raise _WrongValueError(f"expected {kind.__name__}, got {_show(value)}")
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise _WrongValueError(f"expected at most {_MAX_BITS} bits, got {_show(value)}")
         return value
 
     return structure
 
 
 def _number(value: object, _: Any) -> float:
-    if type(value) is int or type(value) is float:
+    if type(value) is float or (type(value) is int and value.bit_length() <= _MAX_BITS):
         return float(value)
     raise _WrongValueError(f"expected a number, got {_show(value)}")
 

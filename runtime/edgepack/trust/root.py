@@ -34,6 +34,7 @@ ROLES = (ROOT, RELEASE, DEPLOY)
 FORMAT = "1.0"
 MAX_ROOT_BYTES = dsse.MAX_ENVELOPE_BYTES
 MAX_KEYS = 64
+MAX_PATTERNS = 64
 _MAX_VERSION = 2**31 - 1
 _HEX_KEY = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FORMAT = re.compile(r"1\.(0|[1-9][0-9]{0,5})", re.ASCII)
@@ -47,12 +48,13 @@ class Role:
     Attributes:
         keys: Key ids, none twice.
         threshold: How many of them must sign.
-        models: Shell patterns of model names; looked at for the release role only.
+        models: For the release role, shell patterns of the names of the models that it may sign;
+            None stands for every model.
     """
 
     keys: tuple[str, ...]
     threshold: int = 1
-    models: tuple[str, ...] = ("*",)
+    models: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +179,8 @@ class Root:
             SignatureError: No pattern of the role matches the name.
         """
         patterns = self.roles[role].models
+        if patterns is None:
+            return
         if not any(fnmatch.fnmatchcase(model, pattern) for pattern in patterns):
             raise SignatureError(
                 f"role {role} may sign models {', '.join(patterns)}, got {model[:64]!r}"
@@ -258,7 +262,13 @@ def _role_problems(name: str, role: Role, keys: Mapping[str, _Key]) -> list[str]
         found.append(f"role {name} names an unknown key {unknown[0][:12]!r}")
     if not 1 <= role.threshold <= len(role.keys):
         found.append(f"role {name}: threshold must be 1 to {len(role.keys)}, got {role.threshold}")
-    bad = [pattern for pattern in role.models if not _PATTERN.fullmatch(pattern)]
-    if bad or not role.models:
-        found.append(f"role {name}: models must be patterns of [A-Za-z0-9_*?-], got {bad[:1]}")
+    if role.models is not None:
+        if name != RELEASE:
+            found.append(f"role {name} must not have models; they are for the release role")
+        bad = [pattern for pattern in role.models if not _PATTERN.fullmatch(pattern)]
+        if bad or not 1 <= len(role.models) <= MAX_PATTERNS:
+            found.append(
+                f"role {name}: models must be 1 to {MAX_PATTERNS} patterns of [A-Za-z0-9_*?-], "
+                f"got {repr(bad[:1] or len(role.models))[:80]}"
+            )
     return found
