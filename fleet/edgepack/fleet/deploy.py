@@ -1,0 +1,170 @@
+"""Send a bundle to devices: check it, put it where they fetch it, say that they shall run it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import aiomqtt
+
+from edgepack.bundle import Bundle, bundle_filename, verify_bundle
+from edgepack.fleet.blobs import publish_blobs
+from edgepack.fleet.desired_state import MERGE, MergePolicy, Plan, with_model
+from edgepack.fleet.devices import DeviceState, Targets, find_devices
+from edgepack.fleet.errors import TargetError
+from edgepack.fleet.follow import Goal
+from edgepack.fleet.operator import Operator, Outcome, carry_out, connections, plan_all
+from edgepack.fleet.sweep import sweep
+from edgepack.wire.desired import BlobRef, DesiredModel
+
+MQTT_SOURCE = "mqtt:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployOptions:
+    """How to deploy.
+
+    Attributes:
+        via: Where devices fetch the bundle instead of from the broker: http(s):// or file:/; a
+            URL that ends in "/" gets the bundle's file name.
+        floor: Smallest signing sequence that the devices shall accept of this model from now on.
+        check: Verify the bundle against the root before sending it.
+        keep_blobs: Leave blobs of the versions that this one replaces on the broker.
+        policy: What happens to the devices' other models.
+    """
+
+    via: str | None = None
+    floor: int = 0
+    check: bool = True
+    keep_blobs: bool = False
+    policy: MergePolicy = MERGE
+
+
+async def deploy(
+    operator: Operator,
+    bundle: Bundle,
+    targets: Targets,
+    options: DeployOptions | None = None,
+) -> Outcome:
+    """Deploy a bundle.
+
+    Args:
+        operator: Who, through which broker, and how long to wait.
+        bundle: What.
+        targets: To which devices.
+        options: How.
+
+    Returns:
+        What it came to. A device's refusal is in it, see `Outcome.raise_refusals`.
+
+    Raises:
+        UntrustedBundleError: The root does not vouch for the bundle.
+        SignatureError: A retained desired state, or our own, is not what the root demands.
+        TargetError: No such devices, or an option that devices could not follow.
+        BrokerError: The broker; OvertakenError and WaitTimeoutError among it.
+    """
+    options = options or DeployOptions()
+    if options.check:
+        sequence = verify_bundle(bundle, operator.signer.root).sequence
+        if options.floor > sequence:
+            raise TargetError(
+                f"floor must be at most this bundle's own sequence {sequence}, got {options.floor}"
+            )
+    entry = desired_model(bundle, source_of(bundle, options.via), floor=options.floor)
+    async with connections(operator) as (client, follower):
+        states = await find_devices(client, operator.prefix, targets)
+        _note_strangers(operator, states)
+        plans = plan_all(
+            operator,
+            states,
+            lambda _, models: with_model(models, entry),
+            model=entry.name,
+            policy=options.policy,
+        )
+        sent_bytes = 0
+        if entry.sources == (MQTT_SOURCE,):
+            upload = await publish_blobs(
+                client,
+                operator.prefix,
+                bundle.blobs(),
+                bundle.read_blob,
+                on_progress=operator.on_upload,
+            )
+            sent_bytes = upload.sent_bytes
+        goals = [
+            Goal(
+                device=plan.device,
+                model=entry.name,
+                digest=entry.digest,
+                generation=plan.desired.generation,
+            )
+            for plan in plans
+        ]
+        devices = await carry_out(operator, client, follower, plans, goals)
+        if not options.keep_blobs:
+            await _clear_replaced(operator, client, plans, entry)
+    return Outcome(
+        model=entry.name,
+        digest=entry.digest,
+        version=entry.version,
+        generations={plan.device: plan.desired.generation for plan in plans},
+        devices=devices,
+        sent_bytes=sent_bytes,
+    )
+
+
+def desired_model(bundle: Bundle, sources: Iterable[str], *, floor: int = 0) -> DesiredModel:
+    """The entry of a desired state that asks for a bundle."""
+    return DesiredModel(
+        name=bundle.contract.name,
+        version=bundle.contract.version,
+        digest=bundle.digest,
+        manifest_size_bytes=bundle.manifest_blob.size_bytes,
+        archive_size_bytes=bundle.size_bytes,
+        signatures=tuple(
+            BlobRef(digest=ref.manifest.digest, size_bytes=ref.manifest.size_bytes)
+            for ref in bundle.signatures
+        ),
+        sources=tuple(sources),
+        floor=floor,
+    )
+
+
+def source_of(bundle: Bundle, via: str | None) -> tuple[str, ...]:
+    """Where devices fetch a bundle.
+
+    Raises:
+        TargetError: `via` is no URL that a device can fetch from, or carries a password.
+    """
+    if via is None:
+        return (MQTT_SOURCE,)
+    parts = urlsplit(via)
+    if parts.scheme not in ("http", "https", "file") or (
+        parts.scheme != "file" and not parts.netloc
+    ):
+        raise TargetError(f"via must be http://…, https://… or file:/…, got {via[:80]!r}")
+    if parts.password is not None:
+        raise TargetError("via must not hold a password: every device and the broker can read it")
+    if via.endswith("/"):
+        via += bundle_filename(bundle.contract)
+    return (via,)
+
+
+def _note_strangers(operator: Operator, states: tuple[DeviceState, ...]) -> None:
+    strangers = [state.device for state in states if not state.seen]
+    if strangers:
+        operator.on_note(
+            f"{', '.join(strangers)}: never seen under {operator.prefix}; "
+            "the desired state waits on the broker"
+        )
+
+
+async def _clear_replaced(
+    operator: Operator, client: aiomqtt.Client, plans: list[Plan], entry: DesiredModel
+) -> None:
+    replaced = [
+        model
+        for plan in plans
+        for model in plan.old
+        if model.name == entry.name and model.digest != entry.digest
+    ]
+    await sweep(client, operator.prefix, replaced)

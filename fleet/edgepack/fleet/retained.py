@@ -1,0 +1,78 @@
+"""Reading what a broker retains, and knowing when all of it has come.
+
+MQTT has no end mark after the retained messages of a subscription. But a broker answers the packets
+of one client in order, so a message that this client sends itself after SUBSCRIBE arrives behind
+them. Brokers that look retained messages up in the background may be late; for them a short quiet
+time follows.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import aiomqtt
+
+# A broker holds back only so many messages for one client (mosquitto: 1000) and drops the rest.
+WINDOW_TOPICS = 64
+ANSWER_TIMEOUT_S = 5.0
+QUIET_S = 0.05
+
+
+async def read_retained(
+    client: aiomqtt.Client,
+    prefix: str,
+    filters: Sequence[str],
+    *,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+) -> dict[str, bytes]:
+    """Read the retained messages of some topics; other messages that arrive meanwhile are lost.
+
+    Args:
+        client: A connection that nobody else reads from.
+        prefix: Topic prefix; the message to oneself goes to `<prefix>/blob/sync/…`.
+        filters: Topics or filters.
+        timeout_s: How long to wait when the broker does not let the message to oneself through.
+
+    Returns:
+        Topic → payload, without topics that are empty.
+    """
+    found: dict[str, bytes] = {}
+    for window in _windows(filters, WINDOW_TOPICS):
+        sync = f"{prefix}/blob/sync/{secrets.token_hex(8)}"
+        topics = [*window, sync]
+        await client.subscribe([(topic, 1) for topic in topics])
+        await client.publish(sync, b"sync", qos=1)
+        await _collect(client, sync, found, timeout_s)
+        await client.unsubscribe(topics)
+    return {topic: payload for topic, payload in found.items() if payload}
+
+
+async def _collect(
+    client: aiomqtt.Client, sync: str, found: dict[str, bytes], timeout_s: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    messages = aiter(client.messages)
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await anext(messages)
+        except TimeoutError:
+            return
+        if message.topic.value == sync:
+            deadline = min(deadline, loop.time() + QUIET_S)
+        else:
+            found[message.topic.value] = bytes_of(message)
+
+
+def bytes_of(message: aiomqtt.Message) -> bytes:
+    """The payload of a message; aiomqtt hands over bytes for everything that came from a broker."""
+    payload = message.payload
+    return bytes(payload) if isinstance(payload, bytes | bytearray) else b""
+
+
+def _windows(items: Sequence[str], size: int) -> Iterator[list[str]]:
+    rest = iter(items)
+    while window := list(islice(rest, size)):
+        yield window
