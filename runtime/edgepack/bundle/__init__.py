@@ -12,7 +12,7 @@ from edgepack.bundle.contract_codec import parse_contract, render_contract
 from edgepack.bundle.descriptor import Descriptor, check_blob, describe, digest_of, is_digest
 from edgepack.bundle.errors import BundleError, UntrustedBundleError
 from edgepack.bundle.extract import extract_bundle
-from edgepack.bundle.import_layout import import_layout
+from edgepack.bundle.foreign_layout import import_layout
 from edgepack.bundle.layout import open_layout
 from edgepack.bundle.manifest import Layer, Manifest, blobs_of_manifest
 from edgepack.bundle.pack import Part, bundle_filename, write_bundle

@@ -46,6 +46,11 @@ class SignatureRef:
     manifest: Descriptor
     envelope: Descriptor
 
+    @property
+    def digest(self) -> str:
+        """The digest of its manifest."""
+        return self.manifest.digest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:

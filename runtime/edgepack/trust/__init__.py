@@ -15,7 +15,7 @@ from edgepack.trust.errors import (
     SignatureError,
     TrustError,
 )
-from edgepack.trust.keygen import GeneratedKeys, keygen
+from edgepack.trust.generate import GeneratedKeys, keygen
 from edgepack.trust.keys import PrivateKey, PublicKey
 from edgepack.trust.payload_types import (
     DESIRED_PAYLOAD_TYPE,

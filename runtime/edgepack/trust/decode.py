@@ -45,7 +45,8 @@ def decode(cls: type[T], value: object, *, what: str, ignore_unknown: bool) -> T
     except (cattrs.BaseValidationError, ValueError, TypeError) as exc:
         found = cattrs.transform_error(exc, path="", format_exception=_describe)
         shown = "; ".join(
-            text.removesuffix(" @ ").replace(" @ ", " at ") for text in found[:_SHOWN_ERRORS]
+            text.removesuffix(" @ ").replace(" @ ", " at ").replace(" at .", " at ")
+            for text in found[:_SHOWN_ERRORS]
         )
         more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
         raise DocumentError(f"{what}: {shown}{more}") from exc
