@@ -1,0 +1,138 @@
+"""The agent without any broker: install from a file, status, refusals."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support.agent_process import AgentProcess, running, wait_until
+from support.tiny_bundle import write_tiny_bundle
+
+from edgepack.trust import PrivateKey, keygen
+
+
+@pytest.fixture
+def keys(tmp_path):
+    return keygen(tmp_path / "keys")
+
+
+@pytest.fixture
+def agent(tmp_path, keys):
+    return AgentProcess(tmp_path / "device", keys, None)
+
+
+@pytest.fixture
+def bundle(tmp_path, keys):
+    return write_tiny_bundle(tmp_path, key=PrivateKey.load(keys.release_key))
+
+
+def test_installing_while_no_agent_runs(agent, bundle):
+    """The next start goes on with the probation."""
+    done = agent.command("install", str(bundle))
+    assert (0, "tiny: serving 1.0.0 (onnx-fp32), probation\n") == (done.returncode, done.stdout)
+    with running(agent):
+        wait_until(
+            lambda: "confirmed" in agent.command("status").stdout, "confirmed after the start"
+        )
+
+
+def test_installing_into_a_running_agent(agent, bundle):
+    """The command speaks to the running agent through its socket."""
+    with running(agent):
+        wait_until((agent.folder / "state/agent.sock").exists, "socket")
+        done = agent.command("install", str(bundle), "--json")
+        assert (0, "probation") == (done.returncode, json.loads(done.stdout)["model"]["phase"])
+        wait_until(lambda: "confirmed" in agent.command("status").stdout, "confirmed")
+        again = agent.command("install", str(bundle))
+        assert (0, "tiny: serving 1.0.0") == (again.returncode, again.stdout[:19])
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_refused_file_leaves_the_running_model(agent, bundle, tmp_path, is_running):
+    """A flipped byte and a stranger's signature are refused with a reason and exit code 8."""
+    flipped = tmp_path / "flipped.edgepack"
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    flipped.write_bytes(data)
+    stranger = write_tiny_bundle(tmp_path, version="6.6.6", key=PrivateKey.generate())
+    assert 0 == agent.command("install", str(bundle)).returncode
+
+    def refuse():
+        for path, reason in [(flipped, "bundle_invalid"), (stranger, "not_trusted")]:
+            done = agent.command("install", str(path))
+            assert (8, 1) == (done.returncode, len(done.stderr.splitlines())), done.stderr
+            assert done.stderr.startswith(f"edgepack-agent: error: {reason}: ")
+        assert "tiny: serving 1.0.0" in agent.command("status").stdout
+
+    if is_running:
+        with running(agent):
+            wait_until((agent.folder / "state/agent.sock").exists, "socket")
+            refuse()
+    else:
+        refuse()
+
+
+def test_status_before_anything_is_installed(agent):
+    """An empty device is no error."""
+    done = agent.command("status")
+    expected = "device d1: agent not running, broker not connected\nno model installed\n"
+    assert (0, expected) == (done.returncode, done.stdout)
+
+
+def test_a_second_agent_on_the_same_state_is_refused(agent, bundle):
+    """Two processes never share a state folder."""
+    with running(agent):
+        wait_until((agent.folder / "state/agent.sock").exists, "socket")
+        second = agent.command("run")
+        assert 9 == second.returncode
+        assert "in use by another edgepack-agent" in second.stderr
+
+
+def test_a_mistake_in_the_configuration_is_one_line(agent):
+    """Exit code 2, no traceback."""
+    agent.config.write_text('root = "x"\nbrokr = 1\n')
+    done = agent.command("run")
+    assert (2, "edgepack-agent: error: agent.toml: unknown key brokr\n") == (
+        done.returncode,
+        done.stderr,
+    )
+
+
+def test_what_it_imports(agent, bundle):
+    """The agent at work has loaded no converter, no training framework, and no cryptography."""
+    probe = (
+        "import asyncio, sys, json\n"
+        "from edgepack.agent.main import main\n"
+        "import edgepack.agent.compose as compose\n"
+        "started = compose.Agent.start\n"
+        "async def start(self):\n"
+        "    await started(self)\n"
+        "    print(json.dumps(sorted(sys.modules)), flush=True)\n"
+        "    import os, signal; os.kill(os.getpid(), signal.SIGTERM)\n"
+        "compose.Agent.start = start\n"
+        f"sys.exit(main(['run', '--config', {str(agent.config)!r}]))\n"
+    )
+    assert 0 == agent.command("install", str(bundle)).returncode
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert 0 == done.returncode, done.stderr
+    modules = json.loads(done.stdout)
+    roots = {name.partition(".")[0] for name in modules}
+    assert {"onnxruntime", "numpy", "aiomqtt"} <= roots
+    unwanted = {
+        "onnx",
+        "sklearn",
+        "skl2onnx",
+        "torch",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "cryptography",
+    }
+    assert set() == unwanted & roots
+    ours = {".".join(name.split(".")[:2]) for name in modules if name.startswith("edgepack.")}
+    expected = {
+        f"edgepack.{name}" for name in ("agent", "bundle", "monitor", "runtime", "trust", "wire")
+    }
+    assert expected == ours
