@@ -24,8 +24,7 @@ def quantize(
     """
     limits = np.iinfo(dtype)
     steps = np.rint(real.astype(np.float64) / scale) + zero_point
-    steps = np.clip(steps, limits.min, limits.max)
-    return steps.astype(dtype)
+    return np.asarray(np.clip(steps, limits.min, limits.max), dtype=dtype)
 
 
 def dequantize(steps: Array, scale: float, zero_point: int) -> Array:
@@ -35,4 +34,4 @@ def dequantize(steps: Array, scale: float, zero_point: int) -> Array:
     [0.0, 0.5, 62.0]
     """
     real: Array = (steps.astype(np.float64) - zero_point) * scale
-    return real.astype(np.float32)
+    return np.asarray(real, dtype=np.float32)

@@ -62,8 +62,10 @@ def check_array(value: object, spec: TensorSpec) -> Array:
         InputError: Its dtype, shape or values are not what the contract says.
     """
     where = f"input {spec.name!r}"
+    # Left to itself numpy mixes text and bytes by force and cuts NUL off the end of text.
+    as_objects = spec.datatype is Datatype.BYTES and not isinstance(value, np.ndarray)
     try:
-        array = np.asarray(value)
+        array = np.asarray(value, dtype=np.object_ if as_objects else None)
     except ValueError as exc:  # lists of different lengths
         raise InputError(f"{where} must be one array, got {one_line(exc)}") from exc
     if spec.datatype is Datatype.BYTES:

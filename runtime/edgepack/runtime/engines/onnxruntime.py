@@ -103,8 +103,11 @@ class _OnnxRuntimeSession:
 
     def run(self, feeds: Sequence[Array]) -> list[Array]:
         """Run once."""
+        inference = self._inference
+        if inference is None:
+            raise EngineError(f"variant {self._variant!r} is closed")
         try:
-            found: list[Array] = self._inference.run(
+            found: list[Array] = inference.run(
                 self._outputs, dict(zip(self._inputs, feeds, strict=True))
             )
         except _failures() as exc:

@@ -1,11 +1,10 @@
 """Models, contracts and bundles for the runtime's tests, built by code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.contract import (
@@ -113,7 +112,7 @@ def bundle_of(
 def linear_bundle(
     weights: np.ndarray, *, nonfinite: Nonfinite = Nonfinite.REJECT, batch: int | None = None
 ) -> FakeBundle:
-    """Y = x @ weights, float32; `batch` makes the file's batch fixed."""
+    """Gives y = x @ weights, float32; `batch` makes the file's batch fixed."""
     features, targets = weights.shape
     rows = -1 if batch is None else batch
     model = graph_bytes(
@@ -139,11 +138,63 @@ def linear_bundle(
     )
 
 
-@pytest.fixture
-def linear() -> Callable[..., FakeBundle]:
-    return linear_bundle
+def compress_bundle() -> FakeBundle:
+    """Keeps only the rows above zero: the number of output rows depends on the data."""
+    model = graph_bytes(
+        [
+            helper.make_node("Greater", ["x", "zero"], ["above"]),
+            helper.make_node("Squeeze", ["above", "axis"], ["flat"]),
+            helper.make_node("Compress", ["x", "flat"], ["y"], axis=0),
+        ],
+        [("x", Datatype.FP32, (-1, 1))],
+        [("y", Datatype.FP32, (-1, 1))],
+        {"zero": np.float32(0), "axis": np.array([1])},
+    )
+    x = tensor("x", Datatype.FP32, (-1, 1))
+    y = tensor("y", Datatype.FP32, (-1, 1))
+    return bundle_of(model, [x], [y])
 
 
-@pytest.fixture
-def identity_weights() -> np.ndarray:
-    return np.eye(3, dtype=np.float32)
+def text_bundle() -> FakeBundle:
+    """Takes a word and a number for each row; gives the number doubled and the word as it was."""
+    model = graph_bytes(
+        [
+            helper.make_node("Identity", ["word"], ["same"]),
+            helper.make_node("Add", ["number", "number"], ["twice"]),
+        ],
+        [("word", Datatype.BYTES, (-1, 1)), ("number", Datatype.FP32, (-1, 1))],
+        [("same", Datatype.BYTES, (-1, 1)), ("twice", Datatype.FP32, (-1, 1))],
+    )
+    inputs = [tensor("word", Datatype.BYTES, (-1, 1)), tensor("number", Datatype.FP32, (-1, 1))]
+    outputs = [tensor("same", Datatype.BYTES, (-1,)), tensor("twice", Datatype.FP32, (-1,))]
+    return bundle_of(model, inputs, outputs)
+
+
+def sum_bundle(columns: int) -> FakeBundle:
+    """Takes `columns` separate inputs (N, 1) and gives their sum."""
+    specs = [tensor(f"c{index}", Datatype.FP32, (-1, 1)) for index in range(columns)]
+    model = graph_bytes(
+        [helper.make_node("Sum", [spec.name for spec in specs], ["value"])],
+        [(spec.name, Datatype.FP32, (-1, 1)) for spec in specs],
+        [("value", Datatype.FP32, (-1, 1))],
+    )
+    return bundle_of(model, specs, [tensor("value", Datatype.FP32, (-1,))])
+
+
+def quantized_bundle() -> FakeBundle:
+    """The file takes int8 and gives it back; scales are 0.5 with zero point 3, and 2 with -1."""
+    model = graph_bytes(
+        [helper.make_node("Identity", ["qx"], ["qy"])],
+        [("qx", Datatype.INT8, (-1, 2))],
+        [("qy", Datatype.INT8, (-1, 2))],
+    )
+    x = tensor("x", Datatype.FP32, (-1, 2))
+    y = tensor("y", Datatype.FP32, (-1, 2))
+    return bundle_of(
+        model,
+        [x],
+        [y],
+        precision="int8",
+        input_bindings=[binding_of(x, tensor="qx", dtype=Datatype.INT8, scale=0.5, zero_point=3)],
+        output_bindings=[binding_of(y, tensor="qy", dtype=Datatype.INT8, scale=2.0, zero_point=-1)],
+    )
