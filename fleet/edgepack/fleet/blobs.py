@@ -5,7 +5,7 @@ upload that broke off, a broker that lost some) is sent again, and only that one
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -57,23 +57,17 @@ async def publish_blobs(
     """
     total = sum(blob.size_bytes for blob in blobs)
     progress = UploadProgress(done_bytes=0, total_bytes=total, sent_bytes=0)
-    for blob in blobs:
-        data = read(blob.digest)
-        chunks = {
-            blob_topic(prefix, blob.digest, index): data[start : start + CHUNK_BYTES]
-            for index, start in enumerate(range(0, max(1, len(data)), CHUNK_BYTES))
-        }
-        topics = iter(chunks)
-        while window := list(islice(topics, WINDOW_CHUNKS)):
-            there = await read_retained(client, prefix, window)
-            missing = [topic for topic in window if there.get(topic) != chunks[topic]]
-            await _publish(client, {topic: chunks[topic] for topic in missing})
-            progress = UploadProgress(
-                done_bytes=progress.done_bytes + sum(len(chunks[topic]) for topic in window),
-                total_bytes=total,
-                sent_bytes=progress.sent_bytes + sum(len(chunks[topic]) for topic in missing),
-            )
-            on_progress(progress)
+    chunks = _chunks(prefix, blobs, read)
+    while window := dict(islice(chunks, WINDOW_CHUNKS)):
+        there = await read_retained(client, prefix, list(window))
+        missing = {topic: data for topic, data in window.items() if there.get(topic) != data}
+        await _publish(client, missing)
+        progress = UploadProgress(
+            done_bytes=progress.done_bytes + sum(map(len, window.values())),
+            total_bytes=total,
+            sent_bytes=progress.sent_bytes + sum(map(len, missing.values())),
+        )
+        on_progress(progress)
     await _check_kept(client, prefix, blobs)
     return progress
 
@@ -90,6 +84,16 @@ async def clear_blobs(client: aiomqtt.Client, prefix: str, blobs: Iterable[Descr
     for blob in blobs:
         topics = [blob_topic(prefix, blob.digest, index) for index in _indices(blob)]
         await _publish(client, dict.fromkeys(topics, b""))
+
+
+def _chunks(
+    prefix: str, blobs: Sequence[Descriptor], read: ReadBlob
+) -> Iterator[tuple[str, bytes]]:
+    for blob in blobs:
+        data = read(blob.digest)
+        for index in _indices(blob):
+            start = index * CHUNK_BYTES
+            yield blob_topic(prefix, blob.digest, index), data[start : start + CHUNK_BYTES]
 
 
 async def _publish(client: aiomqtt.Client, messages: dict[str, bytes]) -> None:

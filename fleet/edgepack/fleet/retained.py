@@ -43,27 +43,29 @@ async def read_retained(
         topics = [*window, sync]
         await client.subscribe([(topic, 1) for topic in topics])
         await client.publish(sync, b"sync", qos=1)
-        await _collect(client, sync, found, timeout_s)
+        found |= await _collect(client, window, sync, timeout_s)
         await client.unsubscribe(topics)
     return {topic: payload for topic, payload in found.items() if payload}
 
 
 async def _collect(
-    client: aiomqtt.Client, sync: str, found: dict[str, bytes], timeout_s: float
-) -> None:
+    client: aiomqtt.Client, window: list[str], sync: str, timeout_s: float
+) -> dict[str, bytes]:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
+    found: dict[str, bytes] = {}
     messages = aiter(client.messages)
-    while True:
+    while found.keys() != set(window):  # a filter is never found: it waits for the end
         try:
             async with asyncio.timeout_at(deadline):
                 message = await anext(messages)
         except TimeoutError:
-            return
+            break
         if message.topic.value == sync:
             deadline = min(deadline, loop.time() + QUIET_S)
-        else:
+        elif any(message.topic.matches(wanted) for wanted in window):  # else it is an old one
             found[message.topic.value] = bytes_of(message)
+    return found
 
 
 def bytes_of(message: aiomqtt.Message) -> bytes:
