@@ -95,8 +95,11 @@ def parse_golden(data: bytes, contract: Contract) -> Golden:
         raise TensorFileError(
             f"{_WHAT}: truth must be bool, int64, float or text, got {truth.dtype}"
         )
-    for name, array in [*inputs.items(), *outputs.items(), (_TRUTH, truth)]:
-        if array is not None and (array.ndim == 0 or array.shape[0] != golden.rows):
+    named = [(_INPUT + name, array) for name, array in inputs.items()]
+    named += [(_OUTPUT + name, array) for name, array in outputs.items()]
+    named += [(_TRUTH, truth)] if truth is not None else []
+    for name, array in named:
+        if array.shape[:1] != (golden.rows,):
             raise TensorFileError(
                 f"{_WHAT}: {name!r} must have {golden.rows} rows, got shape {array.shape}"
             )

@@ -82,7 +82,9 @@ def compare(
         ParityError: Names, shapes or kinds differ, or there are no rows.
     """
     rows = _check(expected, got)
-    figures = _figures(task, expected, got, truth, class_names)
+    with np.errstate(over="ignore", invalid="ignore"):  # nonfinite_mismatches counts these
+        measured = _figures(task, expected, got, truth, class_names)
+    figures = {name: float(np.nan_to_num(figure)) for name, figure in measured.items()}  # JSON
     if precision in FLOAT_PRECISIONS:
         inside = rows_within(task, expected, got, tolerances, class_names)
         metric, value = "within_tolerance", float(inside.mean())
