@@ -372,6 +372,7 @@ def test_fetching_from_a_file_and_over_http(operator, agent, bundle, tmp_path, s
         operator.wait_phase("confirmed")
     finally:
         server.shutdown()
+        server.server_close()
     assert expected_label() == operator.ask("r", ROW)["label"]
 
 
@@ -393,13 +394,13 @@ def test_two_unclean_exits_on_probation_roll_back(
     broker, operator, keys, tmp_path, bundle, release
 ):
     """A version that takes the agent down with it does not get a third chance."""
-    slow = "[probation]\nrequests = 100000\nseconds = 600\n"
     with running(AgentProcess(tmp_path / "device", keys, broker.port)) as agent:
         first = deploy(operator, bundle)
         operator.wait_phase("confirmed")
         agent.stop()
-        patient = AgentProcess(tmp_path / "device", keys, broker.port, probation=slow)
-        patient.start()
+    slow = "[probation]\nrequests = 100000\nseconds = 600\n"
+    patient = AgentProcess(tmp_path / "device", keys, broker.port, probation=slow)
+    with running(patient):
         second = deploy(operator, write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=release))
         operator.wait_phase("probation", digest=second.digest)
         patient.stop(signal.SIGKILL)
@@ -411,7 +412,8 @@ def test_two_unclean_exits_on_probation_roll_back(
         report = operator.wait_phase("rolled_back", digest=second.digest)
         assert ("unclean_exits", first.digest) == (report["reason"], report["active"]["digest"])
         assert "1.0.0" == operator.ask("old", ROW)["model_version"]
-        patient.kill()
+        time.sleep(1)
+        assert "rolled_back" == operator.model()["phase"]  # and it is not tried again
 
 
 def test_an_unused_version_is_confirmed_and_says_so(operator, agent, bundle):

@@ -120,6 +120,7 @@ class Operator:
             properties = Properties(PacketTypes.PUBLISH)
             properties.ResponseTopic = response
             properties.CorrelationData = b"corr"
+        wait_until(self._client.is_connected, "operator is connected")
         info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
         info.wait_for_publish(10)
 

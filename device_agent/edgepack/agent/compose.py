@@ -112,8 +112,8 @@ class Agent:
         unclean = self._journal.meta(_RUNNING) == b"1"
         self._journal.set_meta(_RUNNING, b"1")
         self._publisher.restore(self.installer.slots, 0)
+        self._desires.restore()  # first: what fails now fails under its generation
         await self.installer.start(unclean=unclean)
-        self._desires.restore()
 
     async def run(self) -> None:
         """Start, then work until SIGTERM or SIGINT (or cancelled); leave everything tidy."""

@@ -63,12 +63,17 @@ class ControlServer:
             command = self._commands[request["command"]]
         except (ValueError, KeyError, TypeError):
             return {"error": "unknown command", "exit_code": 2}
-        try:
-            return await command(request)
-        except RejectedError as exc:
-            return {"error": str(exc), "reason": exc.reason, "exit_code": exc.exit_code}
-        except EdgepackError as exc:
-            return {"error": str(exc), "exit_code": exc.exit_code}
+        return await answered(command(request))
+
+
+async def answered(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The answer of a command, or its error as one: `error`, `exit_code`, perhaps `reason`."""
+    try:
+        return await work
+    except RejectedError as exc:
+        return {"error": str(exc), "reason": exc.reason, "exit_code": exc.exit_code}
+    except EdgepackError as exc:
+        return {"error": str(exc), "exit_code": exc.exit_code}
 
 
 def ask(state_dir: Path, request: dict[str, Any]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.agent.config import AgentConfig, read_config
-from edgepack.agent.control import ask
+from edgepack.agent.control import answered, ask
 from edgepack.agent.install.journal import Journal
 from edgepack.trust.decode import encode
 from edgepack.trust.errors import EdgepackError
@@ -63,7 +63,7 @@ def _install(args: argparse.Namespace) -> int:
     if answer is None:
         from edgepack.agent.compose import install_alone
 
-        answer = asyncio.run(install_alone(config, path))
+        answer = asyncio.run(answered(install_alone(config, path)))
     if args.json:
         print(json.dumps(answer))  # noqa: T201 (the command's output)
     if "error" in answer:

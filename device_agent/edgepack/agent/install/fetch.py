@@ -21,12 +21,14 @@ from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import FetchError, RejectedError
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.bundle import BundleError, blobs_of_manifest
+from edgepack.trust.errors import EdgepackError
 from edgepack.wire.desired import BlobRef, DesiredModel
 from edgepack.wire.topics import CHUNK_BYTES, blob_topic, chunk_count
 
 logger = logging.getLogger(__name__)
 
 _WINDOW = 16
+_BLOBS_AT_ONCE = 4
 _CHUNK_TIMEOUT_S = 30.0
 _HTTP_TIMEOUT_S = 30.0
 _COPY_BYTES = 256 * 1024
@@ -108,8 +110,7 @@ class Fetcher:
 
     async def _fetch_blobs(self, model: DesiredModel, staging: Path) -> None:
         first = BlobRef(digest=model.digest, size_bytes=model.manifest_size_bytes)
-        fetched: set[str] = set()
-        total = 0
+        wanted: dict[str, BlobRef] = {}
         for manifest in (first, *model.signatures):
             if manifest.size_bytes > _MAX_MANIFEST_BYTES:
                 raise RejectedError(
@@ -123,12 +124,20 @@ class Fetcher:
             except BundleError as exc:
                 raise RejectedError("bundle_invalid", str(exc)) from exc
             for blob in blobs:
-                if blob.digest in fetched:
-                    continue
-                fetched.add(blob.digest)
-                total += blob.size_bytes
-                self._check_size(total)
-                await self._blob(BlobRef(digest=blob.digest, size_bytes=blob.size_bytes), staging)
+                wanted[blob.digest] = BlobRef(digest=blob.digest, size_bytes=blob.size_bytes)
+            self._check_size(sum(ref.size_bytes for ref in wanted.values()))
+        some = asyncio.Semaphore(_BLOBS_AT_ONCE)
+
+        async def fetch_one(ref: BlobRef) -> None:
+            async with some:
+                await self._blob(ref, staging)
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for ref in wanted.values():
+                    tasks.create_task(fetch_one(ref))
+        except* EdgepackError as group:
+            raise min(group.exceptions, key=_finality) from None
 
     async def _blob(self, ref: BlobRef, staging: Path) -> Path:
         name = ref.digest.removeprefix("sha256:")
@@ -214,6 +223,11 @@ def _copy(response: http.client.HTTPResponse, target: Path, limit_bytes: int) ->
                     "too_large", f"download must be at most {limit_bytes} bytes, got more"
                 )
             handle.write(block)
+
+
+def _finality(exc: BaseException) -> int:
+    """Of several failures, one that no other try mends is the one to tell."""
+    return 0 if isinstance(exc, RejectedError) else 1
 
 
 def _shown(url: str) -> str:
