@@ -75,10 +75,12 @@ def run_selftest(model: Model, golden: Golden) -> SelfTestResult:
     }
     whole = _compare(model, golden.outputs, batch, golden.truth)
     single_rows = _compare(model, _rows(golden.outputs, 0, len(singles)), one_by_one, None)
-    failed = next((found for found in (whole, single_rows) if not found.passed), None)
+    reason = whole.reason
+    if whole.passed and not single_rows.passed:
+        reason = f"one sample at a time, {single_rows.reason}"
     return SelfTestResult(
-        passed=failed is None,
-        reason=None if failed is None else failed.reason,
+        passed=reason is None,
+        reason=reason,
         rows=golden.rows,
         parity=whole.parity,
         p50_ms=latency.quantile(0.5) / 1e6,
