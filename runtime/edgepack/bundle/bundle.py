@@ -12,6 +12,7 @@ from edgepack.bundle.blobs import BlobSource, read_verified, verified_chunks
 from edgepack.bundle.contract import Contract
 from edgepack.bundle.contract_codec import parse_contract
 from edgepack.bundle.descriptor import Descriptor
+from edgepack.bundle.documents import check_document_size
 from edgepack.bundle.errors import (
     BundleLimitError,
     ContractError,
@@ -157,11 +158,7 @@ def assemble(source: BlobSource, manifest: Descriptor, signatures: Iterable[Desc
     Raises:
         BundleError: Something does not belong together, is missing, or does not fit its digest.
     """
-    if manifest.size_bytes > MAX_MANIFEST_BYTES:
-        raise BundleLimitError(
-            f"manifest must be at most {MAX_MANIFEST_BYTES} bytes, got {manifest.size_bytes}"
-        )
-    parsed = parse_manifest(read_verified(source, manifest))
+    parsed = parse_manifest(_read_manifest(source, manifest))
     refs = _signatures(source, manifest, tuple(signatures))
     contract = parse_contract(read_verified(source, parsed.contract.blob))
     check_model_config(read_verified(source, parsed.config), contract, parsed)
@@ -182,12 +179,7 @@ def _signatures(
         )
     refs = []
     for descriptor in sorted(manifests):
-        if descriptor.size_bytes > MAX_MANIFEST_BYTES:
-            raise BundleLimitError(
-                f"signature manifest must be at most {MAX_MANIFEST_BYTES} bytes, "
-                f"got {descriptor.size_bytes}"
-            )
-        parsed = parse_signature_manifest(read_verified(source, descriptor))
+        parsed = parse_signature_manifest(_read_manifest(source, descriptor))
         if parsed.subject != model:
             raise ForeignSignatureError(
                 f"signature {descriptor.digest} is for {parsed.subject.digest}, "
@@ -195,6 +187,11 @@ def _signatures(
             )
         refs.append(SignatureRef(manifest=descriptor, envelope=parsed.envelope))
     return tuple(refs)
+
+
+def _read_manifest(source: BlobSource, manifest: Descriptor) -> bytes:
+    check_document_size("manifest", manifest, MAX_MANIFEST_BYTES)
+    return read_verified(source, manifest)
 
 
 def _check_files(contract: Contract, manifest: Manifest) -> None:

@@ -35,7 +35,7 @@ def parse_contract(data: bytes) -> Contract:
 
 
 def render_contract(contract: Contract) -> bytes:
-    """Write a contract; the same contract always gives the same bytes.
+    """Write a contract; equal contracts give the same bytes.
 
     Raises:
         ContractError: It breaks rules, so that no reader would take it.
@@ -49,7 +49,8 @@ def render_contract(contract: Contract) -> bytes:
         raise OversizedDocumentError(
             f"contract must be at most {MAX_CONTRACT_BYTES} bytes, got {len(data)}"
         )
-    return data
+    # Read back: 1 and 1.0 are equal to Python and must be written alike.
+    return strict_json.render(encode(parse_contract(data)))
 
 
 def _check_supported(document: dict[str, JsonValue]) -> None:

@@ -28,6 +28,18 @@ def parse_object(data: bytes, *, what: str, max_bytes: int) -> dict[str, JsonVal
     return value
 
 
+def check_document_size(what: str, blob: Descriptor, max_bytes: int) -> None:
+    """Refuse a document for its size, before it is read.
+
+    Raises:
+        OversizedDocumentError: It is larger than anything of its kind.
+    """
+    if blob.size_bytes > max_bytes:
+        raise OversizedDocumentError(
+            f"{what} must be at most {max_bytes} bytes, got {blob.size_bytes}"
+        )
+
+
 def expect(document: dict[str, JsonValue], key: str, value: JsonValue, *, what: str) -> None:
     """Refuse a document in which a key has not this very value.
 

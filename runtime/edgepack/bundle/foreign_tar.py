@@ -160,7 +160,7 @@ def _extended_keys(data: bytes) -> Iterator[bytes]:
         if not 0 < len(length) <= 5 or length.strip(b"0123456789"):
             raise ArchiveError("an extended tar header is malformed")
         record, data = data[: int(length)], data[int(length) :]
-        if not record.endswith(b"\n") or b"=" not in record:
+        if len(record) != int(length) or not record.endswith(b"\n") or b"=" not in record:
             raise ArchiveError("an extended tar header is malformed")
         yield record[len(length) + 1 :].partition(b"=")[0]
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from edgepack.bundle import media_types
 from edgepack.bundle.descriptor import Descriptor, describe
-from edgepack.bundle.documents import expect, parse_descriptor, parse_object, render_descriptor
+from edgepack.bundle.documents import (
+    check_document_size,
+    expect,
+    parse_descriptor,
+    parse_object,
+    render_descriptor,
+)
 from edgepack.bundle.errors import DuplicateError, ManifestError
 from edgepack.bundle.limits import (
     MAX_CONFIG_BYTES,
@@ -105,11 +111,11 @@ def parse_manifest(data: bytes) -> Manifest:
     what = "manifest"
     document = _parse(data, what, media_types.MODEL_ARTIFACT)
     config, config_type, _ = parse_descriptor(document.get("config"), what=f"{what} config")
-    if config_type != media_types.MODEL_CONFIG or config.size_bytes > MAX_CONFIG_BYTES:
+    if config_type != media_types.MODEL_CONFIG:
         raise ManifestError(
-            f"{what}: config must be {media_types.MODEL_CONFIG} of at most {MAX_CONFIG_BYTES} "
-            f"bytes, got {config_type[:80]} of {config.size_bytes} bytes"
+            f"{what}: config must be {media_types.MODEL_CONFIG}, got {config_type[:80]}"
         )
+    check_document_size("model config", config, MAX_CONFIG_BYTES)
     listed = document.get("layers")
     if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_LAYERS:
         raise ManifestError(f"{what}: layers must be a list of 1 to {MAX_LAYERS}")
@@ -120,11 +126,7 @@ def parse_manifest(data: bytes) -> Manifest:
             f"{what}: the first layer, and no other, must be {CONTRACT_PATH} of type "
             f"{media_types.CONTRACT}"
         )
-    if layers[0].blob.size_bytes > MAX_CONTRACT_BYTES:
-        raise ManifestError(
-            f"{what}: {CONTRACT_PATH} must be at most {MAX_CONTRACT_BYTES} bytes, "
-            f"got {layers[0].blob.size_bytes}"
-        )
+    check_document_size("contract", layers[0].blob, MAX_CONTRACT_BYTES)
     check_paths(tuple(layer.path for layer in layers))
     _check_once(what, (config, *(layer.blob for layer in layers)))
     return Manifest(config=config, layers=layers)
@@ -169,11 +171,11 @@ def parse_signature_manifest(data: bytes) -> SignatureManifest:
     if not isinstance(listed, list) or len(listed) != 1:
         raise ManifestError(f"{what}: layers must be a list of one envelope")
     envelope, envelope_type, _ = parse_descriptor(listed[0], what=f"{what} layer")
-    if envelope_type != media_types.ENVELOPE or envelope.size_bytes > MAX_ENVELOPE_BYTES:
+    if envelope_type != media_types.ENVELOPE:
         raise ManifestError(
-            f"{what}: the layer must be {media_types.ENVELOPE} of at most {MAX_ENVELOPE_BYTES} "
-            f"bytes, got {envelope_type[:80]} of {envelope.size_bytes} bytes"
+            f"{what}: the layer must be {media_types.ENVELOPE}, got {envelope_type[:80]}"
         )
+    check_document_size("envelope", envelope, MAX_ENVELOPE_BYTES)
     _check_once(what, (subject, config, envelope))
     return SignatureManifest(subject=subject, envelope=envelope)
 
