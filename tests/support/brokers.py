@@ -78,9 +78,7 @@ class Embedded:
     def stop(self) -> None:
         if self._thread is not None:
             self._loop.call_soon_threadsafe(self._stop.set)
-            self._thread.join(5)
-            if self._thread.is_alive():
-                for t in asyncio.all_tasks(self._loop): t.print_stack(limit=10)
+            self._thread.join(10)
             assert not self._thread.is_alive(), "the embedded broker did not stop"
             self._thread = None
 

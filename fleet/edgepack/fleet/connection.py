@@ -101,9 +101,18 @@ async def connect(
     """
     try:
         async with AsyncExitStack() as stack:
-            yield await _entered(stack, url, timeout_s)
+            client = await _entered(stack, url, timeout_s)
+            stack.callback(_forget_loss, client)
+            yield client
     except aiomqtt.MqttError as exc:  # in the body, or while saying goodbye
         raise BrokerError(f"connection to {url} broke: {_text(exc)}") from exc
+
+
+def _forget_loss(client: aiomqtt.Client) -> None:
+    """Look at how the connection ended, or asyncio complains that nobody did."""
+    ended = client._disconnected
+    if ended.done() and not ended.cancelled():
+        ended.exception()
 
 
 async def _entered(stack: AsyncExitStack, url: BrokerUrl, timeout_s: float) -> aiomqtt.Client:

@@ -30,7 +30,7 @@ from edgepack.fleet.broker.connect_packet import (
 
 LISTENER = "edgepack"
 _CONNECT_TIMEOUT_S = 10.0
-_TAKEOVER_TIMEOUT_S = 5.0
+_END_TIMEOUT_S = 5.0
 _log = logging.getLogger(__name__)
 
 Authenticate = Callable[[str | None, bytes | None], bool]
@@ -58,9 +58,12 @@ def with_password(username: str, password: str) -> Authenticate:
 class ReplayReader(ReaderAdapter):  # type: ignore[misc]  # amqtt has no types
     """Gives the CONNECT packet again, then the connection, and notes when it last spoke."""
 
-    def __init__(self, connect: Connect, reader: asyncio.StreamReader) -> None:
+    def __init__(
+        self, connect: Connect, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._head = connect.packet
         self._reader = reader
+        self._writer = writer
         self._silence_s = connect.keepalive_s * 1.5
         self._last = time.monotonic()
 
@@ -77,6 +80,14 @@ class ReplayReader(ReaderAdapter):  # type: ignore[misc]  # amqtt has no types
         """Tell the reader that nothing more comes."""
         self._reader.feed_eof()
 
+    def abort(self) -> None:
+        """End the connection now; whoever reads from it sees the end.
+
+        amqtt cancels its reading task instead and waits for it, for ever when data arrives in the
+        same moment: Python 3.11's `wait_for` then forgets the cancellation.
+        """
+        self._writer.transport.abort()
+
     async def end_when_silent(self) -> None:
         """End the connection of a client that lets one and a half keepalives pass.
 
@@ -85,7 +96,7 @@ class ReplayReader(ReaderAdapter):  # type: ignore[misc]  # amqtt has no types
         while self._silence_s:
             left_s = self._last + self._silence_s - time.monotonic()
             if left_s <= 0:
-                self.feed_eof()
+                self.abort()
                 return
             await asyncio.sleep(left_s)
 
@@ -99,7 +110,7 @@ class Server(Broker):  # type: ignore[misc]  # amqtt has no types
         super().__init__(config)
         self._let_in = authenticate
         self._serving: dict[str, tuple[Session, asyncio.Event]] = {}
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     @property
     def port(self) -> int:
@@ -110,9 +121,13 @@ class Server(Broker):  # type: ignore[misc]  # amqtt has no types
 
     async def shutdown(self) -> None:
         """Close everything, connections that never sent a CONNECT too."""
+        self._servers[LISTENER].instance.close()
+        for writer in self._connections:
+            writer.transport.abort()
+        tasks = [task for task in self._connections.values() if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_END_TIMEOUT_S)
         await super().shutdown()
-        for writer in list(self._writers):
-            writer.close()
 
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
@@ -123,19 +138,20 @@ class Server(Broker):  # type: ignore[misc]  # amqtt has no types
         bytes that never come: the client sees a timeout instead of a refusal. It also throws the
         old session of a client id out before it looks at the password of the new one.
         """
-        self._writers.add(writer)
+        self._connections[writer] = asyncio.current_task()
         try:
             connect = await asyncio.wait_for(read_connect(reader), _CONNECT_TIMEOUT_S)
             refusal = self._refusal(connect)
             if refusal is None:
-                await self._serve(listener_name, ReplayReader(connect, reader), writer)
+                replay = ReplayReader(connect, reader, writer)
+                await self._serve(listener_name, replay, writer)
             else:
                 writer.write(connack(refusal))
                 await writer.drain()
         except (MalformedConnectError, TimeoutError, OSError, asyncio.IncompleteReadError) as exc:
             _log.debug("broker.connection_dropped reason=%s", exc)
         finally:
-            self._writers.discard(writer)
+            del self._connections[writer]
             writer.close()
 
     async def _serve(
@@ -188,10 +204,9 @@ class Server(Broker):  # type: ignore[misc]  # amqtt has no types
         session, ended = self._serving.get(client_id, (None, None))
         _, handler = self._sessions.get(client_id, (None, None))
         if session is not None and ended is not None and handler is not None:
-            await handler.handle_connection_closed()
-            await handler.stop()
+            handler.reader.abort()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _TAKEOVER_TIMEOUT_S)
+                await asyncio.wait_for(ended.wait(), _END_TIMEOUT_S)
         await super()._delete_session(client_id)
 
     async def _publish_retained_messages_for_subscription(
