@@ -37,7 +37,7 @@ def test_without_a_device_id_the_host_name_is_taken(tmp_path):
     ("text", "message"),
     [
         ('root = "r"\ndevcie = "x"\n', "unknown key devcie"),
-        ("", "missing field at .root"),
+        ("", "missing field at root"),
         ('root = "r"\ndevice = "a/b"\n', "device id must match"),
         ('root = "r"\ndevice = "blob"\n', "reserved"),
         ('root = "r"\nprefix = "a/#"\n', "prefix must be"),

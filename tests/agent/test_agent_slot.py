@@ -30,7 +30,7 @@ def confirmed(installed: Installed = OLD) -> Slot:
 
 def advanced(slot: Slot, phase: Phase) -> Slot:
     """The slot, `NEW` being installed, up to `phase`."""
-    slot = slot.start(NEW.digest, managed=True)
+    slot = slot.start(NEW.digest)
     while slot.phase is not phase:
         slot = slot.switch(NEW) if slot.phase is Phase.SWITCHING else slot.advance()
     return slot
@@ -110,7 +110,7 @@ def test_only_an_unclean_exit_on_probation_counts():
 def test_failed_digests_are_forgotten_with_a_new_generation():
     """A version that failed under one desired state may be tried under the next."""
     slot = advanced(confirmed(), Phase.TESTING).reject("why", "", generation=1)
-    again = slot.start("sha256:" + "c" * 64, managed=True).reject("why", "", generation=2)
+    again = slot.start("sha256:" + "c" * 64).reject("why", "", generation=2)
     assert ("sha256:" + "c" * 64,) == again.failed
 
 
@@ -118,7 +118,7 @@ def test_the_floor_only_rises():
     """Confirming an older version does not lower what was promised."""
     slot = advanced(confirmed(), Phase.PROBATION)
     raised = slot.confirm("", floor=9)
-    again = raised.start(NEW.digest, managed=True)
+    again = raised.start(NEW.digest)
     for _ in range(5):
         again = again.advance()
     assert 9 == again.confirm("", floor=4).floor

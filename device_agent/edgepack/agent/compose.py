@@ -111,7 +111,7 @@ class Agent:
         """Serve what was served before; needs no network."""
         unclean = self._journal.meta(_RUNNING) == b"1"
         self._journal.set_meta(_RUNNING, b"1")
-        self._publisher.restore(self.installer.slots, 0)
+        self._publisher.restore(self.installer.slots.by_name, 0)
         self._desires.restore()  # first: what fails now fails under its generation
         await self.installer.start(unclean=unclean)
 

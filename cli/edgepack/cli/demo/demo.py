@@ -103,7 +103,9 @@ class Demo:
             url = f"mqtt://{host}:{port}"
             self._deploy("1.0.0", url)
             topics = DeviceTopics(DEFAULT_PREFIX, DEVICE)
-            stream = Stream(host, port, topics, MODEL, trained.x, trained.y, rate_hz=self._rate_hz)
+            stream = Stream(
+                (host, port), topics, MODEL, x=trained.x, y=trained.y, rate_hz=self._rate_hz
+            )
             with contextlib.closing(stream):
                 self._live(stream, url)
         bench = self._bench("1.1.0", trained)

@@ -63,7 +63,7 @@ class Slot:
     floor: int = 0
     unclean_exits: int = 0
 
-    def start(self, target: str, *, managed: bool) -> "Slot":
+    def start(self, target: str) -> "Slot":
         """Begin to install `target`; what is active goes on."""
         return replace(
             self,
@@ -71,7 +71,6 @@ class Slot:
             target=target,
             reason="",
             detail="",
-            managed=managed or self.managed,
         )
 
     def advance(self) -> "Slot":

@@ -1,0 +1,118 @@
+"""From `fetching` to `testing`: a bundle comes onto the device and proves what it is."""
+
+import asyncio
+from pathlib import Path
+
+from edgepack.agent.errors import FetchError
+from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.fetch import Fetched, Fetcher
+from edgepack.agent.install.journal import Journal, Stored
+from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.worker import Verified, Worker
+from edgepack.wire.desired import DesiredModel
+
+
+class Obtainer:
+    """Gets bundles into the store.
+
+    Args:
+        journal: Knows which bundles are in the store.
+        blobs: The store.
+        fetcher: Gets what is not.
+        worker: Verifies in a child process.
+        slots: Advanced step by step.
+    """
+
+    def __init__(
+        self, journal: Journal, blobs: BlobStore, fetcher: Fetcher, worker: Worker, slots: Slots
+    ) -> None:
+        self._journal = journal
+        self._blobs = blobs
+        self._fetcher = fetcher
+        self._worker = worker
+        self._slots = slots
+        self._fetching: asyncio.Task[Fetched] | None = None
+
+    async def obtain(self, model: DesiredModel) -> Stored:
+        """Bring the model's slot from `fetching` to `testing`.
+
+        Raises:
+            FetchError: No source gives the bundle now, or it is no longer wanted.
+            RejectedError: It is damaged, not trusted, too large, or another one.
+            StoreError: The disk does not take it.
+        """
+        stored = self._journal.bundles().get(model.digest)
+        if stored is not None:
+            self._advance(model.name)  # verifying what is on disk
+            verified = await self._worker.verify_layout(
+                self._blobs.layout,
+                digest=stored.digest,
+                signatures=stored.signatures,
+                name=model.name,
+                floors=self._slots.floors(),
+            )
+            self._advance(model.name)  # staging: it is there already
+        else:
+            fetched = await self._fetch(model)
+            self._advance(model.name)  # verifying
+            verified = await self._verify(fetched, model)
+            self._advance(model.name)  # staging
+            self._keep(fetched.staging, verified)
+        self._advance(model.name)  # testing
+        return verified.stored
+
+    async def take_file(self, path: Path) -> Stored:
+        """Verify a local file and keep its bundle; no slot is touched.
+
+        Raises:
+            RejectedError: It is not a bundle that the root of trust accepts.
+            StoreError: The disk does not take it.
+        """
+        staging = self._blobs.staging_for("local")
+        verified = await self._worker.verify_file(
+            path, staging, digest=None, name=None, floors=self._slots.floors()
+        )
+        self._keep(staging, verified)
+        return verified.stored
+
+    def give_up_unless(self, wanted: set[str]) -> None:
+        """Stop a fetch whose bundle digest is not in `wanted`."""
+        if self._fetching is not None and self._fetching.get_name() not in wanted:
+            self._fetching.cancel()
+
+    async def _fetch(self, model: DesiredModel) -> Fetched:
+        task = asyncio.create_task(self._fetcher.fetch(model), name=model.digest)
+        self._fetching = task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():  # the agent stops
+                task.cancel()
+                raise
+            raise FetchError("the desired state changed meanwhile") from None
+        finally:
+            self._fetching = None
+
+    async def _verify(self, fetched: Fetched, model: DesiredModel) -> Verified:
+        if fetched.file is not None:
+            return await self._worker.verify_file(
+                fetched.file,
+                fetched.staging,
+                digest=model.digest,
+                name=model.name,
+                floors=self._slots.floors(),
+            )
+        return await self._worker.verify_layout(
+            fetched.staging,
+            digest=model.digest,
+            signatures=tuple(ref.digest for ref in model.signatures),
+            name=model.name,
+            floors=self._slots.floors(),
+        )
+
+    def _keep(self, staging: Path, verified: Verified) -> None:
+        self._blobs.adopt(staging, verified.blobs)
+        self._journal.save_bundle(verified.stored)
+
+    def _advance(self, name: str) -> None:
+        self._slots.save(self._slots[name].advance())

@@ -1,0 +1,102 @@
+"""After the switch: a new version is confirmed when it has proven itself, or goes.
+
+Errors of callers never count against a model; failures of the engine do.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from edgepack.agent.config import ProbationConfig
+from edgepack.agent.install.serving import Serving
+from edgepack.agent.install.slot import Slot
+from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.transitions import Phase
+from edgepack.trust.errors import EdgepackError
+
+logger = logging.getLogger(__name__)
+
+
+class Probations:
+    """Watches the models that are not proven yet, one task each.
+
+    Args:
+        config: When a version counts as proven.
+        slots: The slots.
+        serving: Answers requests.
+        layout: The store.
+        busy: Held while a slot changes.
+        floor_of: The floor that the desired state demands together with a slot's active version.
+    """
+
+    def __init__(
+        self,
+        config: ProbationConfig,
+        slots: Slots,
+        serving: Serving,
+        layout: Path,
+        *,
+        busy: asyncio.Lock,
+        floor_of: Callable[[Slot], int],
+    ) -> None:
+        self._config = config
+        self._slots = slots
+        self._serving = serving
+        self._layout = layout
+        self._busy = busy
+        self._floor_of = floor_of
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def watch(self, name: str) -> None:
+        """Begin (again) to judge the active version of a model."""
+        self.cancel(name)
+        self._tasks[name] = asyncio.create_task(self._judge(name), name=f"probation {name}")
+
+    def cancel(self, name: str) -> None:
+        """Stop judging; the slot stays as it is."""
+        task = self._tasks.pop(name, None)
+        if task is not None:
+            task.cancel()
+
+    def stop(self) -> None:
+        """Stop judging any model."""
+        for name in list(self._tasks):
+            self.cancel(name)
+
+    async def serve_or_roll_back(self, name: str) -> None:
+        """Let the active version answer, or the one before it if its files no longer load."""
+        while (slot := self._slots[name]).active is not None:
+            try:
+                await self._serving.serve(slot, self._layout)
+            except EdgepackError as exc:
+                logger.warning("model.load_failed model=%s error=%s", name, exc)
+                self._roll_back(slot, "load_failed", str(exc))
+            else:
+                return
+        self._serving.stop(name)
+
+    async def _judge(self, name: str) -> None:
+        config = self._config
+        counters = self._serving.probation(name)
+        allowed = int(config.max_error_rate * config.requests)
+        await counters.settled(config.requests, allowed, timeout_s=config.seconds)
+        async with self._busy:
+            answered, failures = counters.requests, counters.failures
+            slot = self._slots[name]
+            if failures > config.max_error_rate * max(1, answered + failures):
+                logger.warning("probation.failed model=%s failures=%d", name, failures)
+                detail = f"{failures} of {answered + failures} requests failed on probation"
+                self._roll_back(slot, "probation_errors", detail)
+                await self.serve_or_roll_back(name)
+            else:
+                detail = "" if answered else "unexercised: no request during probation"
+                self._slots.save(slot.confirm(detail, self._floor_of(slot)))
+            self._slots.collect()
+            self._tasks.pop(name, None)
+
+    def _roll_back(self, slot: Slot, reason: str, detail: str) -> None:
+        # the phase may tell of a later, rejected version: it is the active one that goes now
+        active = replace(slot, phase=Phase.PROBATION)
+        self._slots.save(active.roll_back(reason, detail, self._slots.generation))
