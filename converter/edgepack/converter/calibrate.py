@@ -1,0 +1,30 @@
+"""The rows that set the ranges of int8, as the fp32 file's own tensors. Pure."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgepack.bundle.contract import TensorSpec
+from edgepack.converter.draft import Candidate
+from edgepack.converter.match import narrow
+from edgepack.runtime.tensors import Array
+
+
+def calibration_feeds(
+    specs: Sequence[TensorSpec],
+    arrays: Mapping[str, Array],
+    rows: NDArray[np.int64],
+    candidate: Candidate,
+) -> dict[str, Array]:
+    """The calibration rows by tensor name of the file that is to be quantized.
+
+    Rows with NaN are left out: a range cannot hold them.
+    """
+    chosen = {name: array[rows] for name, array in arrays.items()}
+    whole = np.ones(len(rows), dtype=np.bool_)
+    for array in chosen.values():
+        if array.dtype.kind == "f":
+            whole &= np.isfinite(array).reshape(len(rows), -1).all(axis=1)
+    tensors = {binding.name: binding.tensor for binding in candidate.facts.inputs}
+    return {tensors[name]: array[whole] for name, array in narrow(specs, chosen).items()}

@@ -1,0 +1,76 @@
+"""Asks the child process for the original's answers and for the model as ONNX."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgepack.bundle.contract import Task, TensorSpec
+from edgepack.converter.draft import Candidate
+from edgepack.converter.sources.source import ExportFacts, ModelFacts
+from edgepack.converter.worker_messages import Message
+from edgepack.converter.worker_process import WorkerProcess
+from edgepack.converter.worker_values import from_fields, to_fields
+from edgepack.runtime.tensors import Array
+from edgepack.trust.strict_json import JsonValue
+
+
+def send_load(worker: WorkerProcess, path: Path, *, trust_pickle: bool) -> None:
+    """Ask for the model to be loaded; `receive_facts` takes the answer."""
+    fields: dict[str, JsonValue] = {
+        "path": str(path.absolute()),
+        "trust_pickle": trust_pickle,
+    }
+    worker.send(Message(kind="load", fields=fields))
+
+
+def receive_facts(worker: WorkerProcess) -> ModelFacts:
+    """What the model is.
+
+    Raises:
+        ConvertError: It could not be loaded.
+    """
+    return from_fields(ModelFacts, worker.receive().fields)
+
+
+def run_original(
+    worker: WorkerProcess, task: Task, inputs: Mapping[str, Array]
+) -> dict[str, Array]:
+    """The original's answers.
+
+    Raises:
+        UnfitDataError: The model refuses the rows.
+        ConvertError: The child failed.
+    """
+    answer = worker.ask(Message(kind="run", fields={"task": task.value}, arrays=inputs))
+    return dict(answer.arrays)
+
+
+def export(
+    worker: WorkerProcess,
+    task: Task,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[str],
+    precision: str,
+) -> Candidate:
+    """The model as ONNX.
+
+    Raises:
+        UnsupportedModelError: It has no ONNX form.
+        ConvertError: The child failed.
+    """
+    answer = worker.ask(
+        Message(
+            kind="export",
+            fields={
+                "task": task.value,
+                "inputs": [to_fields(spec) for spec in inputs],
+                "outputs": list(outputs),
+                "precision": precision,
+            },
+        )
+    )
+    return Candidate(
+        name=f"onnx-{precision}",
+        precision=precision,
+        data=answer.arrays["onnx"].tobytes(),
+        facts=from_fields(ExportFacts, answer.fields),
+    )

@@ -1,0 +1,150 @@
+"""ONNX files: what is in them, and the few repairs that a converter's output needs.
+
+Imports onnx, so it runs in the child process only.
+"""
+
+from collections import Counter
+from typing import Final
+
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
+
+from edgepack.bundle.contract import Datatype
+from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sources.source import OnnxSummary
+
+QUANTIZABLE: Final = ("Conv", "Gemm", "MatMul")
+_DATATYPES: Final[dict[int, Datatype]] = {
+    TensorProto.BOOL: Datatype.BOOL,
+    TensorProto.UINT8: Datatype.UINT8,
+    TensorProto.UINT16: Datatype.UINT16,
+    TensorProto.UINT32: Datatype.UINT32,
+    TensorProto.UINT64: Datatype.UINT64,
+    TensorProto.INT8: Datatype.INT8,
+    TensorProto.INT16: Datatype.INT16,
+    TensorProto.INT32: Datatype.INT32,
+    TensorProto.INT64: Datatype.INT64,
+    TensorProto.FLOAT16: Datatype.FP16,
+    TensorProto.FLOAT: Datatype.FP32,
+    TensorProto.DOUBLE: Datatype.FP64,
+    TensorProto.STRING: Datatype.BYTES,
+}
+
+
+def datatype_of_element(element: int) -> Datatype:
+    """The contract's name of an ONNX element type.
+
+    Raises:
+        UnsupportedModelError: The contract has none (bfloat16, complex, 4 bits).
+    """
+    found = _DATATYPES.get(element)
+    if found is None:
+        name = TensorProto.DataType.Name(element) if element else "something that is no tensor"
+        raise UnsupportedModelError(f"inputs and outputs must be plain tensors, got {name}")
+    return found
+
+
+def clean(model: ModelProto) -> ModelProto:
+    """Repair what converters leave behind, in place; the answers stay.
+
+    - ONNX's own domain imported twice (skl2onnx writes "" and "" again): once, the later version.
+    - Output sizes that are declared and wrong: free, so that the engine does not warn.
+    - Names of the machine or of the writer's inner life: gone.
+    """
+    versions: dict[str, int] = {}
+    for item in model.opset_import:
+        domain = "" if item.domain == "ai.onnx" else item.domain
+        versions[domain] = max(item.version, versions.get(domain, 0))
+    del model.opset_import[:]
+    model.opset_import.extend(
+        helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())
+    )
+    for output in model.graph.output:
+        for dimension in output.type.tensor_type.shape.dim[1:]:
+            dimension.Clear()
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    return model
+
+
+def summarise(model: ModelProto) -> OnnxSummary:
+    """Count what is in a model."""
+    operators: Counter[str] = Counter()
+    for node in _nodes(model.graph):
+        operators[f"{node.domain or 'ai.onnx'}::{node.op_type}"] += 1
+    return OnnxSummary(
+        opsets={item.domain: item.version for item in model.opset_import},
+        operators=tuple(sorted(operators)),
+        weights=sum(count for _, count in quantizable_nodes(model)),
+        ir_version=model.ir_version,
+    )
+
+
+def quantizable_nodes(model: ModelProto) -> list[tuple[NodeProto, int]]:
+    """The nodes that int8 would shrink, with the number of their constant weights."""
+    sizes = {item.name: _size(item) for item in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            value = next((a for a in node.attribute if a.name == "value"), None)
+            if value is not None:
+                sizes[node.output[0]] = _size(value.t)
+    found = []
+    for node in model.graph.node:
+        if node.op_type in QUANTIZABLE and not node.domain:
+            count = sum(sizes.get(name, 0) for name in node.input[:2])
+            if count:
+                found.append((node, count))
+    return found
+
+
+def without_zipmap(model: ModelProto) -> ModelProto:
+    """Give the matrix that a ZipMap would turn into a list of dictionaries, in place."""
+    graph = model.graph
+    for node in [node for node in graph.node if node.op_type == "ZipMap"]:
+        for output in graph.output:
+            if output.name == node.output[0]:
+                output.CopyFrom(
+                    helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, [None, None])
+                )
+        graph.node.remove(node)
+    return model
+
+
+def add_argmax_label(model: ModelProto, scores: str) -> str:
+    """Append `label = argmax(scores)`, in place, and give the new output's name."""
+    graph = model.graph
+    taken = {name for node in graph.node for name in node.output}
+    label = "label"
+    while label in taken or any(item.name == label for item in graph.input):
+        label += "_"
+    graph.node.append(
+        helper.make_node("ArgMax", [scores], [label], name=f"edgepack_{label}", axis=1, keepdims=0)
+    )
+    graph.output.append(helper.make_tensor_value_info(label, TensorProto.INT64, [None]))
+    return label
+
+
+def ends_in_softmax(model: ModelProto, tensor: str) -> bool:
+    """Tell whether a tensor is made by Softmax, so that it holds probabilities."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    node = makers.get(tensor)
+    while node is not None and node.op_type in ("Identity", "Reshape", "Squeeze", "Cast"):
+        node = makers.get(node.input[0])
+    return node is not None and node.op_type == "Softmax"
+
+
+def _nodes(graph: GraphProto) -> list[NodeProto]:
+    found: list[NodeProto] = []
+    for node in graph.node:
+        found.append(node)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found += _nodes(attribute.g)
+    return found
+
+
+def _size(tensor: TensorProto) -> int:
+    size = 1
+    for dimension in tensor.dims:
+        size *= dimension
+    return size if tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE) else 0

@@ -1,0 +1,1 @@
+"""What the child process knows of ready ONNX files. Every module here imports onnx."""

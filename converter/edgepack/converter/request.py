@@ -1,0 +1,92 @@
+"""What is asked of a conversion, and what is reported while it runs. Values only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from edgepack.bundle.contract import Task, Tolerances
+
+
+class Precision(StrEnum):
+    """Which variants to try."""
+
+    AUTO = "auto"  # fp32, and int8 where there is something to quantize
+    FP32 = "fp32"  # int8 is left out
+
+
+class Stage(StrEnum):
+    """The stages of a conversion, in their order."""
+
+    SOURCE = "source"
+    EXPORT = "export"
+    CALIBRATE = "calibrate"
+    QUANTIZE = "quantize"
+    PARITY = "parity"
+    PACK = "pack"
+    SIGN = "sign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A conversion has come to a stage.
+
+    Attributes:
+        stage: Which.
+        step, steps: The stage's number, from 1, and how many there are.
+        message: What it is doing, for a person.
+    """
+
+    stage: Stage
+    step: int
+    steps: int
+    message: str
+
+
+ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertRequest:
+    """A conversion. Only `model` and `data` are needed.
+
+    Attributes:
+        model: The model file.
+        data: CSV, Parquet, npz, npy or safetensors; at least 64 real rows.
+        label: Column or array of `data` with the true answers.
+        output: Folder for the bundle; made if it is missing.
+        name: Of the model, `[A-Za-z0-9_-]{1,64}`; by default from the model file's stem.
+        version: SemVer; by default the next patch after the versions in `output`, or 0.1.0.
+        task: What the model is for; by default the model and data tell.
+        precision: Which variants to try.
+        tolerances: How far a variant may be from the original.
+        key: Private release key; by default `release.key` in `keys`.
+        keys: Folder of the keys; by default `$XDG_CONFIG_HOME/edgepack/keys`, where development
+            keys are made if there are none. A folder that is named must hold its key.
+        sequence: For the signature, in seconds since 1970; by default `SOURCE_DATE_EPOCH` or now.
+        trust_pickle: Let the model file run whatever it asks for.
+        overwrite: Replace a bundle of the same name and version.
+        license_file: The model's licence, packed as LICENSE.
+        command: The command line, for the provenance; absolute paths are cut to their last part.
+        timeout_s: Of the child process that holds the model, in seconds.
+        memory_bytes: Its limit of memory; by default three quarters of the machine's.
+    """
+
+    model: Path
+    data: Path | None
+    label: str | None = None
+    output: Path = Path()
+    name: str | None = None
+    version: str | None = None
+    task: Task | None = None
+    precision: Precision = Precision.AUTO
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    key: Path | None = None
+    keys: Path | None = None
+    sequence: int | None = None
+    trust_pickle: bool = False
+    overwrite: bool = False
+    license_file: Path | None = None
+    command: tuple[str, ...] = ()
+    timeout_s: float = 900.0
+    memory_bytes: int | None = None

@@ -1,0 +1,84 @@
+"""Which columns a fitted estimator takes, and which of them as text."""
+
+from typing import Any
+
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+
+_ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
+
+
+def first_column_transformer(model: Any) -> ColumnTransformer | None:  # noqa: ANN401
+    """The ColumnTransformer that sees the caller's own columns, if there is one."""
+    while isinstance(model, Pipeline):
+        steps = [step for _, step in model.steps if step not in ("passthrough", None)]
+        if not steps:
+            return None
+        model = steps[0]
+    return model if isinstance(model, ColumnTransformer) else None
+
+
+def needed_columns(model: Any) -> list[int]:  # noqa: ANN401
+    """Positions of the columns that matter: what a ColumnTransformer drops is not asked for."""
+    transformer = first_column_transformer(model)
+    if transformer is None:
+        return list(range(_column_count(model)))
+    used: set[int] = set()
+    for name, step, _ in transformer.transformers_:
+        if not (isinstance(step, str) and step == "drop"):
+            used.update(_indices(transformer, name))
+    return sorted(used)
+
+
+def text_columns(model: Any) -> list[int]:  # noqa: ANN401
+    """Positions of the columns whose encoder was fitted on text."""
+    transformer = first_column_transformer(model)
+    if transformer is None:
+        first = model
+        while isinstance(first, Pipeline) and first.steps:
+            first = first.steps[0][1]
+        return _encoder_texts(first, list(range(_column_count(model))))
+    found: list[int] = []
+    for name, step, _ in transformer.transformers_:
+        found += _encoder_texts(step, _indices(transformer, name))
+    return sorted(set(found))
+
+
+def renumber(model: Any, kept: list[int]) -> None:  # noqa: ANN401
+    """Make the first ColumnTransformer ask for columns by their position among `kept`.
+
+    skl2onnx finds columns by name only among inputs of those names; a matrix has none.
+    """
+    transformer = first_column_transformer(model)
+    if transformer is None:
+        return
+    place = {column: index for index, column in enumerate(kept)}
+    transformer.transformers_ = [
+        (name, step, [place[column] for column in _indices(transformer, name) if column in place])
+        for name, step, _ in transformer.transformers_
+    ]
+
+
+def _column_count(model: Any) -> int:  # noqa: ANN401
+    return int(getattr(model, "n_features_in_", 0) or 0)
+
+
+def _indices(transformer: ColumnTransformer, name: str) -> list[int]:
+    found = transformer._transformer_to_input_indices.get(name, [])
+    return [int(index) for index in found]
+
+
+def _encoder_texts(step: Any, columns: list[int]) -> list[int]:  # noqa: ANN401
+    while isinstance(step, Pipeline) and step.steps:
+        # An imputer keeps the columns' order and kind; whatever else comes first does not.
+        inner = [item for _, item in step.steps if type(item).__name__ != "SimpleImputer"]
+        if not inner:
+            return []
+        step = inner[0]
+    if type(step).__name__ not in _ENCODERS or not hasattr(step, "categories_"):
+        return []
+    return [
+        column
+        for column, categories in zip(columns, step.categories_, strict=False)
+        if categories.dtype.kind in "OU" and any(isinstance(item, str) for item in categories)
+    ]

@@ -1,0 +1,169 @@
+"""The seam between the conversion and whatever a model was made with.
+
+A new source is one new file in this package with a module-level `SOURCE`, and its name in
+`sources.find`. `recognise` runs in the user's process and must import nothing heavy; everything
+else runs in a child process (`edgepack.converter.worker`), so that neither what a file makes a
+library do nor its crash reaches the user's process.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edgepack.bundle.contract import Task, TensorBinding, TensorSpec
+from edgepack.runtime.tensors import Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a source tells about a model that it has loaded.
+
+    Attributes:
+        framework: "scikit-learn", "ONNX".
+        description: What the model is, for a person: "Pipeline(StandardScaler, SVC)".
+        task: What it is for, or None if only the data can tell.
+        packages: Package → version, for the provenance: what ran the original model.
+        messages: What a person should know, one line each.
+        class_names: Names of the classes in the order of the probability columns.
+        inputs: The inputs where the file itself fixes them (ONNX); empty where the data decides
+            between one matrix and one input a column (scikit-learn).
+        outputs: The outputs where the file itself fixes them.
+        features: Number of columns that a tabular model takes, if it knows.
+        feature_names: Their names in the model's order, or empty.
+        text_features: Positions of the columns that the model takes as text.
+    """
+
+    framework: str
+    description: str
+    task: Task | None
+    packages: dict[str, str]
+    messages: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    features: int | None = None
+    feature_names: tuple[str, ...] = ()
+    text_features: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnnxSummary:
+    """What is in an ONNX file, without the file.
+
+    Attributes:
+        opsets: Operator domain → version ("" is ONNX's own).
+        operators: "domain::Operator", sorted, each once.
+        weights: Number of constant weights of MatMul, Gemm and Conv: what int8 would shrink.
+        ir_version: Of the file format.
+    """
+
+    opsets: dict[str, int]
+    operators: tuple[str, ...]
+    weights: int
+    ir_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFacts:
+    """What is known of an exported file.
+
+    Attributes:
+        inputs, outputs: Contract name → tensor in the file.
+        summary: What is in it.
+        messages: What a person should know.
+    """
+
+    inputs: tuple[TensorBinding, ...]
+    outputs: tuple[TensorBinding, ...]
+    summary: OnnxSummary
+    messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A model as ONNX: the file, all weights inside, and what is known of it."""
+
+    data: bytes = field(repr=False)
+    facts: ExportFacts
+
+
+class LoadedModel(Protocol):
+    """A model in its own framework."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of it."""
+
+    def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Answer as the original does.
+
+        Args:
+            task: What the answers are for.
+            inputs: By contract name, at least one row; FP64 where the contract says FP32, if
+                the framework computes in float64.
+
+        Returns:
+            By contract name: label and probabilities or scores, value.
+
+        Raises:
+            UnfitDataError: The model refuses these rows.
+            UnsupportedModelError: The model has no answers of a kind that a device can give.
+        """
+
+    def export(
+        self, task: Task, inputs: Sequence[TensorSpec], outputs: Sequence[str], precision: str
+    ) -> Exported:
+        """Export to ONNX with inputs of these shapes and datatypes.
+
+        Args:
+            task: As for `run`.
+            inputs: The contract's inputs; a source with inputs of its own keeps them.
+            outputs: Contract names of the outputs to keep.
+            precision: "fp32" or "fp64".
+
+        Raises:
+            UnsupportedModelError: There is no way to.
+        """
+
+
+class Source(Protocol):
+    """One framework or file format."""
+
+    @property
+    def name(self) -> str:
+        """For messages: "scikit-learn"."""
+
+    @property
+    def extra(self) -> str:
+        """What to install: `pip install 'edgepack[<extra>]'`."""
+
+    def recognise(self, path: Path, head: bytes) -> str | None:
+        """Tell what the file is, if it is one of this source's.
+
+        Args:
+            path: The file or folder.
+            head: Its first bytes; empty for a folder.
+
+        Returns:
+            "scikit-learn model, joblib", or None.
+
+        Raises:
+            ModelFileError: It is one of this source's, and damaged.
+        """
+
+    def prepare(self) -> None:
+        """Import what loading needs; called in the child process, before its limits hold.
+
+        Raises:
+            MissingPackageError: A package is not installed.
+        """
+
+    def load(self, path: Path, *, trust_pickle: bool) -> LoadedModel:
+        """Load the model; called in the child process, after `prepare`.
+
+        Raises:
+            ModelFileError: The file is damaged, or holds no model.
+            UnsafeModelError: It asks for code that is not on the list.
+            MissingPackageError: A package is not installed.
+        """

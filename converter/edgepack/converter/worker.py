@@ -1,0 +1,143 @@
+"""The child process: `python -m edgepack.converter.worker SOURCE LIMITS`.
+
+It holds the original model, which may be hostile: it runs under limits, its prints go to the
+error stream, and it answers in `worker_messages`. It ends when its input does.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from edgepack.bundle.contract import Task, TensorSpec
+from edgepack.converter import errors
+from edgepack.converter.limits import apply_limits
+from edgepack.converter.sources.find import source_named
+from edgepack.converter.sources.source import LoadedModel
+from edgepack.converter.worker_messages import Message, read_message, write_message
+from edgepack.converter.worker_values import from_fields, to_fields
+from edgepack.trust.errors import EdgepackError
+from edgepack.trust.strict_json import JsonValue
+
+_UNEXPECTED = {
+    "load": errors.ModelFileError,
+    "run": errors.UnfitDataError,
+    "export": errors.UnsupportedModelError,
+    "quantize": errors.UnsupportedModelError,
+}
+
+
+class Worker:
+    """Answers messages; holds the model between them."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source_named(source)
+        self._model: LoadedModel | None = None
+        self._missing: errors.MissingPackageError | None = None
+        self._answers: dict[str, Callable[[Message], Message]] = {
+            "load": self._load,
+            "run": self._run,
+            "export": self._export,
+            "quantize": self._quantize,
+        }
+
+    def prepare(self) -> None:
+        """Import the source's framework; a missing package becomes the answer to "load"."""
+        try:
+            self._source.prepare()
+        except errors.MissingPackageError as exc:
+            self._missing = exc
+
+    def answer(self, message: Message) -> Message:
+        """Do what a message asks; whatever goes wrong becomes an answer of kind "error"."""
+        try:
+            return self._answers[message.kind](message)
+        except EdgepackError as exc:
+            return _error(type(exc).__name__, str(exc))
+        except MemoryError:
+            return _error("WorkerError", "the model needs more memory than the limit allows")
+        except Exception as exc:  # noqa: BLE001  (the supervisor of whatever a library raises)
+            traceback.print_exc()
+            known = _UNEXPECTED[message.kind]
+            text = f"{message.kind} failed: {type(exc).__name__}: {errors.one_line(exc)}"
+            return _error(known.__name__, text)
+
+    def _load(self, message: Message) -> Message:
+        if self._missing is not None:
+            raise self._missing
+        path = Path(str(message.fields["path"]))
+        trusted = message.fields["trust_pickle"] is True
+        self._model = self._source.load(path, trust_pickle=trusted)
+        return Message(kind="load", fields=to_fields(self._model.facts))
+
+    def _run(self, message: Message) -> Message:
+        task = Task(str(message.fields["task"]))
+        return Message(kind="run", arrays=self._loaded().run(task, message.arrays))
+
+    def _export(self, message: Message) -> Message:
+        fields = message.fields
+        exported = self._loaded().export(
+            Task(str(fields["task"])),
+            [from_fields(TensorSpec, spec) for spec in _list(fields["inputs"])],
+            [str(name) for name in _list(fields["outputs"])],
+            str(fields["precision"]),
+        )
+        onnx = np.frombuffer(exported.data, dtype=np.uint8)
+        return Message(kind="export", fields=to_fields(exported.facts), arrays={"onnx": onnx})
+
+    def _quantize(self, message: Message) -> Message:
+        from edgepack.converter.quantize_onnx import quantize_onnx
+
+        arrays = dict(message.arrays)
+        data, facts = quantize_onnx(
+            arrays.pop("onnx").tobytes(), arrays, method=str(message.fields["method"])
+        )
+        onnx = np.frombuffer(data, dtype=np.uint8)
+        return Message(kind="quantize", fields=to_fields(facts), arrays={"onnx": onnx})
+
+    def _loaded(self) -> LoadedModel:
+        if self._model is None:
+            raise errors.WorkerError("no model is loaded")
+        return self._model
+
+
+def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer messages until there are no more."""
+    while (message := read_message(requests)) is not None:
+        write_message(answers, worker.answer(message))
+
+
+def main() -> int:
+    """Run the child process."""
+    source, limits = sys.argv[1], json.loads(sys.argv[2])
+    # Libraries print; the answers' stream must stay ours.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    worker = Worker(source)
+    worker.prepare()  # before the limits: Python may still write its bytecode cache
+    apply_limits(**limits)
+    try:
+        serve(worker, sys.stdin.buffer, answers)
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+def _error(kind: str, text: str) -> Message:
+    return Message(kind="error", fields={"error": kind, "message": text})
+
+
+def _list(value: JsonValue) -> list[JsonValue]:
+    if not isinstance(value, list):
+        raise errors.WorkerError("expected a list")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
