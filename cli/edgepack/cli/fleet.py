@@ -1,0 +1,239 @@
+"""`edgepack deploy`, `remove` and `rollback`."""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgepack.cli.config import (
+    add_broker_arguments,
+    add_keys_argument,
+    add_root_argument,
+    settings,
+)
+from edgepack.cli.console import note, print_json, progress, size
+from edgepack.cli.errors import UsageError
+from edgepack.fleet import MergePolicy, Operator, Outcome, Signer, Targets, parse_broker_url
+from edgepack.fleet.blobs import UploadProgress
+from edgepack.fleet.follow import DeviceProgress, Verdict
+from edgepack.trust import DEPLOY, PrivateKey, Root
+from edgepack.trust.generate import key_path
+from edgepack.wire.desired import DEFAULT_LIFETIME_S
+from edgepack.wire.topics import check_prefix
+
+_DAY_S = 24 * 3600
+_DEFAULT_TIMEOUT_S = 300.0
+
+
+def add_deploy(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of deploy."""
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME-VERSION.edgepack")
+    _add_common(parser)
+    parser.add_argument(
+        "--via",
+        metavar="URL",
+        help="where devices fetch the bundle, http(s)://… or file:/…; ending in / it gets the "
+        "file's name (default: through the broker)",
+    )
+    parser.add_argument(
+        "--floor",
+        type=int,
+        default=0,
+        metavar="SEQUENCE",
+        help="devices refuse bundles of this model signed before, from now on; `inspect` and "
+        "`verify` show a bundle's sequence, in seconds since 1970 (default: as it was)",
+    )
+    parser.add_argument(
+        "--keep-blobs",
+        action="store_true",
+        help="leave what the replaced version needs on the broker",
+    )
+    parser.add_argument(
+        "--no-verify",
+        action="store_true",
+        help="send it though the root here does not trust it; devices decide for themselves",
+    )
+
+
+def run_deploy(args: argparse.Namespace) -> int:
+    """Deploy a bundle."""
+    from edgepack.bundle import open_bundle
+    from edgepack.fleet import DeployOptions, deploy
+
+    targets, policy = _targets(args), _policy(args)
+    bundle = open_bundle(args.bundle)
+    options = DeployOptions(
+        via=args.via,
+        floor=args.floor,
+        check=not args.no_verify,
+        keep_blobs=args.keep_blobs,
+        policy=policy,
+    )
+    return _run(args, lambda operator: deploy(operator, bundle, targets, options))
+
+
+def add_remove(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of remove."""
+    parser.add_argument("model", metavar="MODEL", help="the model's name")
+    _add_common(parser)
+    parser.add_argument("--keep-blobs", action="store_true", help="leave its bundle on the broker")
+
+
+def run_remove(args: argparse.Namespace) -> int:
+    """Take a model away."""
+    from edgepack.fleet import remove
+
+    targets, policy = _targets(args), _policy(args)
+    return _run(
+        args,
+        lambda operator: remove(
+            operator, args.model, targets, keep_blobs=args.keep_blobs, policy=policy
+        ),
+    )
+
+
+def add_rollback(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of rollback."""
+    parser.add_argument("model", metavar="MODEL", help="the model's name")
+    _add_common(parser)
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    """Send devices back to the version before."""
+    from edgepack.fleet import rollback
+
+    targets, policy = _targets(args), _policy(args)
+    return _run(args, lambda operator: rollback(operator, args.model, targets, policy=policy))
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="a device, seen before or not; may be given again",
+    )
+    parser.add_argument(
+        "--tag",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="every device with this tag; given again, those with all of them",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every device that has ever connected to this broker"
+    )
+    add_broker_arguments(parser)
+    add_keys_argument(parser)
+    add_root_argument(parser)
+    parser.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the devices until each has confirmed or refused; the exit code tells",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=_DEFAULT_TIMEOUT_S,
+        metavar="SECONDS",
+        help="how long --wait waits (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--expires",
+        type=float,
+        default=DEFAULT_LIFETIME_S / _DAY_S,
+        metavar="DAYS",
+        help="devices that come back later do not start it any more (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="the devices shall run nothing else, whatever the broker retains",
+    )
+    parser.add_argument(
+        "--keep-reported",
+        action="store_true",
+        help="where the broker has lost the desired state, keep what the device says that it runs",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _targets(args: argparse.Namespace) -> Targets:
+    tags = {}
+    for tag in args.tag:
+        key, equals, value = tag.partition("=")
+        if not key or not equals:
+            raise UsageError(f"--tag must be KEY=VALUE, got {tag!r}")
+        tags[key] = value
+    return Targets(devices=tuple(args.device), tags=tags, everyone=args.all)
+
+
+def _policy(args: argparse.Namespace) -> MergePolicy:
+    if args.replace and args.keep_reported:
+        raise UsageError("--replace and --keep-reported contradict each other")
+    return MergePolicy(replace=args.replace, keep_reported=args.keep_reported)
+
+
+def _run(args: argparse.Namespace, change: Callable[[Operator], Any]) -> int:
+    if args.timeout <= 0 or args.expires <= 0:
+        raise UsageError(f"--timeout and --expires must be > 0, got {args.timeout}, {args.expires}")
+    found = settings(args)
+    signer = Signer(key=PrivateKey.load(key_path(found.keys, DEPLOY)), root=Root.load(found.root))
+    with _showing(quiet=args.json) as (on_upload, on_device):
+        operator = Operator(
+            broker=parse_broker_url(found.broker),
+            signer=signer,
+            prefix=check_prefix(found.prefix),
+            lifetime_s=max(1, round(args.expires * _DAY_S)),
+            wait_s=args.timeout if args.wait else None,
+            on_upload=on_upload,
+            on_device=on_device,
+            on_note=note,
+        )
+        outcome: Outcome = asyncio.run(change(operator))
+    if args.json:
+        print_json(outcome)
+    else:
+        _print(outcome)
+    outcome.raise_refusals()
+    return 0
+
+
+@contextmanager
+def _showing(
+    *, quiet: bool
+) -> Iterator[tuple[Callable[[UploadProgress], None], Callable[[DeviceProgress], None]]]:
+    with progress(quiet=quiet) as bars:
+        upload = None if bars is None else bars.add_task("bundle to the broker", visible=False)
+
+        def on_upload(step: UploadProgress) -> None:
+            if bars is not None and upload is not None:
+                bars.update(upload, completed=step.done_bytes, total=step.total_bytes, visible=True)
+
+        def on_device(step: DeviceProgress) -> None:
+            if quiet:
+                return
+            why = f": {step.reason or step.detail}" if step.reason or step.detail else ""
+            away = " (offline)" if step.online is False else ""
+            line = f"{step.device}: {step.phase}{away}{why}"
+            if bars is not None:
+                bars.console.print(line, highlight=False, markup=False)
+            else:
+                note(line)
+
+        yield on_upload, on_device
+
+
+def _print(outcome: Outcome) -> None:
+    what = "removed" if outcome.digest is None and not outcome.version else outcome.version
+    sent = f", {size(outcome.sent_bytes)} to the broker" if outcome.sent_bytes else ""
+    print(f"{outcome.model} {what}: {len(outcome.generations)} devices{sent}")
+    ends = {one.device: one for one in outcome.devices}
+    for device, generation in sorted(outcome.generations.items()):
+        end = ends.get(device)
+        told = "told; not waited for" if end is None else end.phase
+        bad = end is not None and end.verdict is Verdict.REFUSED
+        print(f"  {device}: generation {generation}, {told}{' (refused)' if bad else ''}")
