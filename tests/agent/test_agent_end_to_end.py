@@ -405,7 +405,7 @@ def test_two_unclean_exits_on_probation_roll_back(
         operator.wait_phase("probation", digest=second.digest)
         patient.stop(signal.SIGKILL)
         patient.start()
-        wait_until(lambda: patient.text().count("agent.started") >= 3, "restarted")
+        wait_until(lambda: patient.text().count("broker.connected") >= 3, "restarted")
         assert "1.1.0" == operator.ask("still", ROW)["model_version"]
         patient.stop(signal.SIGKILL)
         patient.start()

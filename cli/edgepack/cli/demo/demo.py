@@ -10,20 +10,24 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edgepack.cli.demo.models import LABEL, Trained, train
+
 from edgepack.cli.demo.processes import Commands, Ended
 from edgepack.cli.demo.stream import Stream
 from edgepack.trust.errors import EdgepackError
 from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
 
+if TYPE_CHECKING:
+    from edgepack.cli.demo.models import Trained
+
 DEVICE = "demo-device"
+LABEL = "digit"
 MODEL = "digits"
 _LONGEST_WAIT_S = 60.0
 
@@ -94,8 +98,10 @@ class Demo:
         Raises:
             DemoError: Something that was promised was not observed.
         """
+        from edgepack.cli.demo.models import train  # scikit-learn: not for `demo --help`
+
         self._say("train two versions on the handwritten digits that scikit-learn ships")
-        trained = train(self._folder)
+        trained = train(self._folder, label=LABEL)
         self._convert_all(trained)
         config = self._write_agent_config
         with self._commands.broker() as (host, port), self._commands.device(config(port)):
@@ -112,7 +118,7 @@ class Demo:
         self._tables(stream, bench)
         self._say("everything was observed", done=True)
 
-    def _convert_all(self, trained: Trained) -> None:
+    def _convert_all(self, trained: "Trained") -> None:
         self._say("edgepack keygen keys; edgepack keygen stranger")
         for keys in ("keys", "stranger"):
             self._must(self._commands.edgepack("keygen", keys), f"keygen {keys}")
@@ -210,7 +216,7 @@ class Demo:
             ended,
         )
 
-    def _bench(self, version: str, trained: Trained) -> dict[str, Any]:
+    def _bench(self, version: str, trained: "Trained") -> dict[str, Any]:
         self._say(f"edgepack bench run digits-{version}.edgepack")
         ended = self._commands.edgepack(
             *("bench", "run", self._bundle(version), "--data", trained.data),

@@ -14,7 +14,6 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-LABEL = "digit"
 _SEED = 7
 
 
@@ -25,7 +24,7 @@ class Trained:
     Attributes:
         first: A linear model, joblib.
         second: A small neural network, joblib.
-        data: CSV of held-out rows for conversion, with the column `digit`.
+        data: CSV of held-out rows for conversion, with the truth as its last column.
         x: Rows that neither training nor conversion saw, float32 (N, 64), 0..16.
         y: Their digits, (N,).
     """
@@ -37,8 +36,13 @@ class Trained:
     y: npt.NDArray[np.int64]
 
 
-def train(folder: Path) -> Trained:
-    """Train both versions and write models and data into `folder`."""
+def train(folder: Path, *, label: str) -> Trained:
+    """Train both versions and write models and data into `folder`.
+
+    Args:
+        folder: An existing folder.
+        label: Name of the truth's column in the CSV.
+    """
     digits = load_digits()
     x_train, x_rest, y_train, y_rest = train_test_split(
         digits.data, digits.target, test_size=800, random_state=_SEED, stratify=digits.target
@@ -58,7 +62,7 @@ def train(folder: Path) -> Trained:
     data = folder / "digits.csv"
     with data.open("w", newline="") as handle:
         rows = csv.writer(handle)
-        rows.writerow([*digits.feature_names, LABEL])
+        rows.writerow([*digits.feature_names, label])
         rows.writerows([*x.tolist(), int(y)] for x, y in zip(x_data, y_data, strict=True))
     return Trained(
         first=paths[0],
