@@ -190,11 +190,11 @@ BROKEN = [
         {"variants": (small_variant(engine=EngineRequirements(engine="a", opsets={"": 0})),)},
         "opset of '' must be >= 1",
     ),
-    ({"variants": (small_variant(inputs=()),)}, "inputs must bind x, each once, got none"),
-    ({"variants": (small_variant(inputs=(BINDING, BINDING)),)}, "must bind x, each once"),
+    ({"variants": (small_variant(inputs=()),)}, "inputs must bind 'x', each once, got none"),
+    ({"variants": (small_variant(inputs=(BINDING, BINDING)),)}, "must bind 'x', each once"),
     (
         {"variants": (small_variant(inputs=(dataclasses.replace(BINDING, name="y"),)),)},
-        "must bind x, each once, got y",
+        "must bind 'x', each once, got 'y'",
     ),
     (
         {"variants": (small_variant(inputs=(dataclasses.replace(BINDING, scale=1.0),)),)},

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,37 @@ def test_a_blob_of_another_size_in_a_store_is_found_without_hashing(path, folder
 
     with pytest.raises(DigestError):
         open_layout(folder, digest, hash_blobs=False)
+
+
+def test_a_blob_that_grew_after_opening_is_not_read(path, folder):
+    """The size is compared before anything is read into memory."""
+    bundle = open_layout(folder, open_bundle(path).digest)
+    with blob_file(folder, digest_of(MODEL)).open("r+b") as file:
+        file.truncate(64 * 1024**3)
+    tracemalloc.start()
+
+    with pytest.raises(DigestError, match="must have 22 bytes, got 68719476736"):
+        bundle.read("onnx-fp32/model.onnx")
+
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1024**2
+
+
+def test_the_signatures_of_a_store_are_bounded(path, folder):
+    """Whoever names them: seventeen are too many."""
+    whole = open_bundle(path)
+
+    with pytest.raises(BundleLimitError, match="at most 16 signatures, got 17"):
+        open_layout(folder, whole.digest, signatures=[whole.signatures[0].digest] * 17)
+
+
+def test_a_signature_that_is_named_twice_counts_as_one(path, folder):
+    """The bundle lists it once, as its file does."""
+    whole = open_bundle(path)
+    signatures = [signature.digest for signature in whole.signatures]
+
+    assert whole == open_layout(folder, whole.digest, signatures=signatures * 2)
 
 
 def test_a_missing_blob_in_a_store_is_named(path, folder):

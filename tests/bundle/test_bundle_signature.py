@@ -89,12 +89,14 @@ def test_signing_twice_gives_identical_bytes(path, tmp_path):
     """The same key and sequence change nothing the second time, and the same file elsewhere."""
     sign_bundle(path, RELEASE_KEY, sequence=7)
     once = path.read_bytes()
+    inode = path.stat().st_ino
     again = write_small(tmp_path / "again.edgepack")
 
     sign_bundle(path, RELEASE_KEY, sequence=7)
     sign_bundle(again, RELEASE_KEY, sequence=7)
 
     assert once == path.read_bytes() == again.read_bytes()
+    assert inode == path.stat().st_ino  # not even written again
 
 
 def test_the_order_of_signing_does_not_matter(path, tmp_path):

@@ -113,7 +113,9 @@ def test_an_unknown_key_is_ignored_or_refused():
         decoded(value, ignore_unknown=False)
 
 
-names = st.sampled_from(["name", "ratio", "on", "inner", "items", "counts", "free", "size", "x"])
+names = st.sampled_from(
+    ["\n", "name", "ratio", "on", "inner", "items", "counts", "free", "size", "x"]
+)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
@@ -127,7 +129,7 @@ def test_any_value_gives_a_dataclass_or_a_document_error(value, ignore_unknown):
     try:
         result = decoded(value, ignore_unknown=ignore_unknown)
     except DocumentError as exc:
-        assert "\n" not in str(exc)
+        assert str(exc).isprintable()
     else:
         assert isinstance(result, Outer)
 

@@ -93,6 +93,18 @@ def test_a_stranger_does_not_count():
     assert ALICE.public.key_id[:12] in str(caught.value)
 
 
+def test_a_key_id_cannot_write_on_the_terminal():
+    """What a stranger calls its key is shown escaped."""
+    envelope = dsse.sign(b"x", TYPE, [STRANGER])
+    (signature,) = json.loads(envelope)["signatures"]
+    named = edited(envelope, signatures=[{**signature, "keyid": "\x1b[2J\nall is well"}])
+
+    with pytest.raises(SignatureError) as caught:
+        dsse.verify(named, TYPE, TRUSTED, 1)
+
+    assert str(caught.value).isprintable()
+
+
 def test_a_stranger_beside_a_trusted_key_does_no_harm():
     """Signatures that do not count are passed over."""
     assert b"x" == dsse.verify(dsse.sign(b"x", TYPE, [STRANGER, BOB]), TYPE, TRUSTED, 1)

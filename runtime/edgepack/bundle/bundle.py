@@ -4,7 +4,6 @@
 wherever the blobs lie.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -178,7 +177,7 @@ def _signatures(
             f"a bundle has at most {MAX_SIGNATURES} signatures, got {len(manifests)}"
         )
     refs = []
-    for descriptor in sorted(manifests):
+    for descriptor in sorted(set(manifests)):
         parsed = parse_signature_manifest(_read_manifest(source, descriptor))
         if parsed.subject != model:
             raise ForeignSignatureError(
@@ -214,9 +213,6 @@ def _check_files(contract: Contract, manifest: Manifest) -> None:
 
 def _check_sizes(bundle: Bundle) -> None:
     blobs = bundle.blobs()
-    for before, after in itertools.pairwise(blobs):
-        if before.digest == after.digest:
-            raise DuplicateError(f"blob {after.digest} is named with two sizes")
     for ref in bundle.signatures:
         if ref.envelope.digest in {blob.digest for blob in bundle.manifest.blobs}:
             raise DuplicateError(f"blob {ref.envelope.digest} is a file and a signature")

@@ -206,5 +206,5 @@ def _sane(number: float) -> bool:
 
 
 def _shown(names: list[str]) -> str:
-    text = ", ".join(name[:64] for name in names[:5])
+    text = ", ".join(repr(name[:64]) for name in names[:5])
     return f"{text}, … ({len(names)} in all)" if len(names) > 5 else text or "none"

@@ -1,5 +1,7 @@
 """Read the JSON documents of a bundle: bounded, strict, errors as the bundle's own."""
 
+import re
+
 from edgepack.bundle.descriptor import Descriptor, is_digest
 from edgepack.bundle.errors import BundleDocumentError, ManifestError, OversizedDocumentError
 from edgepack.bundle.limits import MAX_BLOB_BYTES
@@ -8,6 +10,9 @@ from edgepack.trust.errors import DocumentError, DocumentLimitError
 from edgepack.trust.strict_json import JsonValue
 
 MAX_DEPTH = 16
+_MEDIA_TYPE = re.compile(  # RFC 6838, section 4.2
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}", re.ASCII
+)
 
 
 def parse_object(data: bytes, *, what: str, max_bytes: int) -> dict[str, JsonValue]:
@@ -70,8 +75,8 @@ def parse_descriptor(value: JsonValue, *, what: str) -> tuple[Descriptor, str, d
         raise ManifestError(
             f"{what}: size must be 0 to {MAX_BLOB_BYTES} bytes, got {repr(size)[:40]}"
         )
-    if not isinstance(media_type, str) or not 0 < len(media_type) <= 255:
-        raise ManifestError(f"{what}: mediaType must be a string, got {repr(media_type)[:80]}")
+    if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
+        raise ManifestError(f"{what}: mediaType must be TYPE/SUBTYPE, got {repr(media_type)[:80]}")
     if "urls" in value or "data" in value:
         raise ManifestError(f"{what}: urls and data have no place in a bundle")
     if not isinstance(annotations, dict):

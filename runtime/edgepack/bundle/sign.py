@@ -9,8 +9,6 @@ from pathlib import Path
 from edgepack.bundle.archive import open_bundle, write_archive
 from edgepack.bundle.blobs import BlobSource
 from edgepack.bundle.descriptor import describe
-from edgepack.bundle.errors import BundleLimitError
-from edgepack.bundle.limits import MAX_SIGNATURES
 from edgepack.bundle.manifest import (
     EMPTY_DOCUMENT,
     SignatureManifest,
@@ -52,8 +50,6 @@ def sign_bundle(path: str | os.PathLike[str], key: PrivateKey, *, sequence: int)
     before = {ref.manifest for ref in bundle.signatures}
     if describe(manifest) in before:
         return
-    if len(before) >= MAX_SIGNATURES:
-        raise BundleLimitError(f"a bundle has at most {MAX_SIGNATURES} signatures")
     new = MemoryBlobs(
         {describe(blob).digest: blob for blob in (manifest, envelope, EMPTY_DOCUMENT)}
     )

@@ -158,10 +158,14 @@ def _describe(exc: BaseException, cls: type | None) -> str:
     if isinstance(exc, KeyError):
         return "missing field"
     if isinstance(exc, cattrs.ForbiddenExtraKeysError):
-        return f"unknown key {', '.join(sorted(exc.extra_fields))}"
+        return f"unknown key {', '.join(map(_plain, sorted(exc.extra_fields)))}"
     if isinstance(exc, AttributeError | TypeError):
         return "expected an object"
     return str(exc)
+
+
+def _plain(name: str) -> str:
+    return name[:80] if name.isprintable() else repr(name[:80])
 
 
 def _show(value: object) -> str:

@@ -134,7 +134,13 @@ def require_threshold(
 
 def shown_keys(key_ids: Collection[str]) -> str:
     """Shorten key ids for a message."""
-    return ", ".join(sorted(f"{key_id[:_SHOWN_ID]}…" for key_id in key_ids)) or "nobody"
+    shown = sorted(_plain(key_id[:_SHOWN_ID]) for key_id in key_ids)
+    return ", ".join(f"{key_id}…" for key_id in shown) or "nobody"
+
+
+def _plain(key_id: str) -> str:
+    # A key id in an envelope is whatever its maker wrote, terminal commands included.
+    return key_id if key_id.isascii() and key_id.isalnum() else ascii(key_id)
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
