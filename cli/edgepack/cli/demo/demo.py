@@ -17,7 +17,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-
 from edgepack.cli.demo.processes import Commands, Ended
 from edgepack.cli.demo.stream import Stream
 from edgepack.trust.errors import EdgepackError
