@@ -153,7 +153,7 @@ write_bundle(sys.argv[1], small_contract(), small_parts()[::-1])
         env={
             **os.environ,
             "PYTHONHASHSEED": "7",
-            "PYTHONPATH": os.path.dirname(__file__),
+            "PYTHONPATH": os.pathsep.join(sys.path),
             "TZ": "Asia/Tokyo",
             "HOSTNAME": "another",
             "USER": "another",

@@ -6,9 +6,11 @@ what a device is. The format is specified in docs/bundle-format.md.
 
 from edgepack.bundle import media_types
 from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.atomic_file import write_atomically
 from edgepack.bundle.bundle import Bundle, SignatureRef
 from edgepack.bundle.contract import Contract
 from edgepack.bundle.contract_codec import parse_contract, render_contract
+from edgepack.bundle.contract_rules import is_name, is_version
 from edgepack.bundle.descriptor import Descriptor, check_blob, describe, digest_of, is_digest
 from edgepack.bundle.errors import BundleError, UntrustedBundleError
 from edgepack.bundle.extract import extract_bundle
@@ -39,6 +41,8 @@ __all__ = [
     "extract_bundle",
     "import_layout",
     "is_digest",
+    "is_name",
+    "is_version",
     "media_types",
     "open_bundle",
     "open_layout",
@@ -47,5 +51,6 @@ __all__ = [
     "sign_bundle",
     "signing_sequence",
     "verify_bundle",
+    "write_atomically",
     "write_bundle",
 ]

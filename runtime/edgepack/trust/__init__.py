@@ -15,7 +15,7 @@ from edgepack.trust.errors import (
     SignatureError,
     TrustError,
 )
-from edgepack.trust.generate import GeneratedKeys, keygen
+from edgepack.trust.generate import ROOT_FILE, GeneratedKeys, key_path, keygen
 from edgepack.trust.keys import PrivateKey, PublicKey
 from edgepack.trust.payload_types import (
     DESIRED_PAYLOAD_TYPE,
@@ -29,6 +29,7 @@ __all__ = [
     "DESIRED_PAYLOAD_TYPE",
     "RELEASE",
     "ROOT",
+    "ROOT_FILE",
     "ROOT_PAYLOAD_TYPE",
     "STATEMENT_PAYLOAD_TYPE",
     "DocumentError",
@@ -44,6 +45,7 @@ __all__ = [
     "SignatureError",
     "TrustError",
     "dsse",
+    "key_path",
     "keygen",
     "sign_root",
 ]
