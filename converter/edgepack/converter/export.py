@@ -1,11 +1,11 @@
 """Asks the child process for the original's answers and for the model as ONNX."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from edgepack.bundle.contract import Task, TensorSpec
+from edgepack.bundle.contract import Task
 from edgepack.converter.draft import Candidate
-from edgepack.converter.sources.source import ExportFacts, ModelFacts
+from edgepack.converter.sources.source import ExportFacts, ExportWish, ModelFacts
 from edgepack.converter.worker_messages import Message
 from edgepack.converter.worker_process import WorkerProcess
 from edgepack.converter.worker_values import from_fields, to_fields
@@ -44,33 +44,17 @@ def run_original(
     return dict(answer.arrays)
 
 
-def export(
-    worker: WorkerProcess,
-    task: Task,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[str],
-    precision: str,
-) -> Candidate:
+def export(worker: WorkerProcess, wish: ExportWish) -> Candidate:
     """The model as ONNX.
 
     Raises:
         UnsupportedModelError: It has no ONNX form.
         ConvertError: The child failed.
     """
-    answer = worker.ask(
-        Message(
-            kind="export",
-            fields={
-                "task": task.value,
-                "inputs": [to_fields(spec) for spec in inputs],
-                "outputs": list(outputs),
-                "precision": precision,
-            },
-        )
-    )
+    answer = worker.ask(Message(kind="export", fields=to_fields(wish)))
     return Candidate(
-        name=f"onnx-{precision}",
-        precision=precision,
+        name=f"onnx-{wish.precision}",
+        precision=wish.precision,
         data=answer.arrays["onnx"].tobytes(),
         facts=from_fields(ExportFacts, answer.fields),
     )

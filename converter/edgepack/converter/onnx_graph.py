@@ -4,7 +4,7 @@ Imports onnx, so it runs in the child process only.
 """
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
@@ -12,7 +12,9 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from edgepack.bundle.contract import Datatype
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.sources.source import OnnxSummary
+from edgepack.runtime.tensors import Array
 
+_TIE_STEPS: Final = 1 << 20
 QUANTIZABLE: Final = ("Conv", "Gemm", "MatMul")
 _DATATYPES: Final[dict[int, Datatype]] = {
     TensorProto.BOOL: Datatype.BOOL,
@@ -122,6 +124,63 @@ def add_argmax_label(model: ModelProto, scores: str) -> str:
     )
     graph.output.append(helper.make_tensor_value_info(label, TensorProto.INT64, [None]))
     return label
+
+
+def add_settled_label(model: ModelProto, probabilities: str, classes: Array) -> str:
+    """Append `label = classes[argmax(probabilities)]` with ties settled, in place.
+
+    scikit-learn adds up in float64, where the votes of a forest tie exactly and the first class
+    wins. In float32 a tie is off by the last bit. Probabilities are therefore compared in steps
+    of 2**-20.
+
+    Returns:
+        The new output's name.
+    """
+    graph = model.graph
+    as_text = classes.dtype.kind in "OU"
+    kind = TensorProto.STRING if as_text else TensorProto.INT64
+    values: Any = [str(item).encode() if as_text else int(item) for item in classes.tolist()]
+    element = graph_element(model, probabilities)
+    graph.initializer.extend(
+        [
+            helper.make_tensor("edgepack_steps", element, [1], [float(_TIE_STEPS)]),
+            helper.make_tensor("edgepack_classes", kind, [len(values)], values),
+        ]
+    )
+    chain: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
+        ("Mul", [probabilities, "edgepack_steps"], "edgepack_scaled", {}),
+        ("Round", ["edgepack_scaled"], "edgepack_rounded", {}),
+        ("ArgMax", ["edgepack_rounded"], "edgepack_best", {"axis": 1, "keepdims": 0}),
+        ("Gather", ["edgepack_classes", "edgepack_best"], "edgepack_label", {"axis": 0}),
+    )
+    for operator, inputs, output, attributes in chain:
+        graph.node.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+    graph.output.append(helper.make_tensor_value_info("edgepack_label", kind, [None]))
+    return "edgepack_label"
+
+
+def add_column(model: ModelProto, tensor: str, column: int) -> str:
+    """Append one column of a matrix as an output (N, 1), in place, and give its name."""
+    graph = model.graph
+    name = f"edgepack_column_{column}"
+    graph.initializer.append(helper.make_tensor(f"{name}_index", TensorProto.INT64, [1], [column]))
+    graph.node.append(
+        helper.make_node("Gather", [tensor, f"{name}_index"], [name], name=name, axis=1)
+    )
+    element = graph_element(model, tensor)
+    graph.output.append(helper.make_tensor_value_info(name, element, [None, 1]))
+    return name
+
+
+def graph_element(model: ModelProto, output: str) -> int:
+    """The element type of one of the graph's outputs."""
+    found = next(item for item in model.graph.output if item.name == output)
+    return int(found.type.tensor_type.elem_type)
+
+
+def output_datatype(model: ModelProto, output: str) -> Datatype:
+    """The datatype of one of the graph's outputs."""
+    return datatype_of_element(graph_element(model, output))
 
 
 def ends_in_softmax(model: ModelProto, tensor: str) -> bool:

@@ -33,7 +33,7 @@ from edgepack.converter.match import (
 from edgepack.converter.parity import HeldOut, judge, takes_nan
 from edgepack.converter.report import Rows, VariantReport
 from edgepack.converter.request import ConvertRequest, Stage
-from edgepack.converter.sources.source import ModelFacts
+from edgepack.converter.sources.source import ExportWish, ModelFacts
 from edgepack.converter.split import Split, split_rows
 from edgepack.converter.truth import fit_truth, looks_like_classes
 from edgepack.converter.worker_process import WorkerProcess
@@ -165,33 +165,58 @@ class _Float:
 def _float_variant(
     worker: WorkerProcess, facts: ModelFacts, draft: Draft, held_out: HeldOut
 ) -> _Float:
-    first = export(worker, draft.task, draft.inputs, list(held_out.expected), "fp32")
-    found, failed = _try(draft, held_out, first)
-    if found is not None:
-        return found
-    reports = [failed]
-    may_widen = not facts.inputs and any(s.datatype is Datatype.FP32 for s in draft.inputs)
-    if may_widen:
-        wide = replace(draft, inputs=widened(draft.inputs))
+    """The first float variant that answers as the original does: fp32, else fp64."""
+    drafts = {"fp32": draft}
+    if not facts.inputs and any(spec.datatype is Datatype.FP32 for spec in draft.inputs):
+        drafts["fp64"] = replace(draft, inputs=widened(draft.inputs))
+    failed: list[VariantReport] = []
+    for precision, tried in drafts.items():
+        wish = ExportWish(
+            task=tried.task,
+            inputs=tried.inputs,
+            outputs=tuple(held_out.expected),
+            precision=precision,
+        )
         try:
-            second = export(worker, draft.task, wide.inputs, list(held_out.expected), "fp64")
+            candidate = export(worker, wish)
         except UnsupportedModelError as exc:
-            reports.append(
-                VariantReport(name="onnx-fp64", precision="fp64", kept=False, reason=str(exc))
-            )
-        else:
-            found, failed = _try(wide, held_out, second)
-            if found is not None:
-                note = (
-                    "the model needs float64 (in float32 "
-                    f"{reports[0].reason}): its inputs are FP64 and int8 is left out"
-                )
-                return replace(
-                    found, reports=(*reports, *found.reports), messages=(*found.messages, note)
-                )
-            reports.append(failed)
-    tried = "; ".join(f"{report.name}: {report.reason}" for report in reports)
-    raise ToleranceError(f"no variant met its tolerance: {tried}")
+            if not failed:
+                raise
+            failed.append(_not_exported(precision, str(exc)))
+            continue
+        found, report = _try(tried, held_out, candidate)
+        if found is None:
+            failed.append(report)
+            continue
+        found = _settle_ties(worker, found, wish)
+        if not failed:
+            return found
+        note = (
+            f"the model needs float64 (in float32 {failed[0].reason}): its inputs are FP64 and "
+            "int8 is left out"
+        )
+        return replace(found, reports=(*failed, *found.reports), messages=(*found.messages, note))
+    tried_all = "; ".join(f"{report.name}: {report.reason}" for report in failed)
+    raise ToleranceError(f"no variant met its tolerance: {tried_all}")
+
+
+def _settle_ties(worker: WorkerProcess, found: _Float, wish: ExportWish) -> _Float:
+    """Make labels agree on rows where the original's classes tie, if they do not."""
+    before = found.parity.figures.get("agreement", 1.0)
+    if before == 1.0 or "probabilities" not in found.held_out.expected:
+        return found
+    try:
+        candidate = export(worker, replace(wish, settle_ties=True))
+    except UnsupportedModelError:
+        return found
+    settled, _ = _try(found.draft, found.held_out, candidate)
+    if settled is None or settled.parity.figures.get("agreement", 0.0) <= before:
+        return found
+    return settled
+
+
+def _not_exported(precision: str, reason: str) -> VariantReport:
+    return VariantReport(name=f"onnx-{precision}", precision=precision, kept=False, reason=reason)
 
 
 def _try(
@@ -250,7 +275,7 @@ def _settle_nan(worker: WorkerProcess, found: _Float, matched: MatchedInputs) ->
         return found
     if takes_nan(found.draft, found.candidate, probe, expected):
         return replace(found, draft=found.draft.with_nonfinite(Nonfinite.NAN))
-    note = "NaN is refused: the original takes it and the variant answers otherwise"
+    note = "NaN is refused: the original answers it, and the converted model would answer otherwise"
     return replace(found, messages=(*found.messages, note))
 
 

@@ -14,15 +14,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edgepack.bundle.contract import Task, TensorSpec
+from edgepack.bundle.contract import Task
 from edgepack.converter import errors
 from edgepack.converter.limits import apply_limits
 from edgepack.converter.sources.find import source_named
-from edgepack.converter.sources.source import LoadedModel
+from edgepack.converter.sources.source import ExportWish, LoadedModel
 from edgepack.converter.worker_messages import Message, read_message, write_message
 from edgepack.converter.worker_values import from_fields, to_fields
 from edgepack.trust.errors import EdgepackError
-from edgepack.trust.strict_json import JsonValue
 
 _UNEXPECTED = {
     "load": errors.ModelFileError,
@@ -80,13 +79,7 @@ class Worker:
         return Message(kind="run", arrays=self._loaded().run(task, message.arrays))
 
     def _export(self, message: Message) -> Message:
-        fields = message.fields
-        exported = self._loaded().export(
-            Task(str(fields["task"])),
-            [from_fields(TensorSpec, spec) for spec in _list(fields["inputs"])],
-            [str(name) for name in _list(fields["outputs"])],
-            str(fields["precision"]),
-        )
+        exported = self._loaded().export(from_fields(ExportWish, message.fields))
         onnx = np.frombuffer(exported.data, dtype=np.uint8)
         return Message(kind="export", fields=to_fields(exported.facts), arrays={"onnx": onnx})
 
@@ -131,12 +124,6 @@ def main() -> int:
 
 def _error(kind: str, text: str) -> Message:
     return Message(kind="error", fields={"error": kind, "message": text})
-
-
-def _list(value: JsonValue) -> list[JsonValue]:
-    if not isinstance(value, list):
-        raise errors.WorkerError("expected a list")
-    return value
 
 
 if __name__ == "__main__":

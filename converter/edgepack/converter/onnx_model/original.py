@@ -1,6 +1,6 @@
 """A ready ONNX file behind the `LoadedModel` Protocol: onnxruntime gives the original's answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -15,10 +15,11 @@ from edgepack.converter.onnx_graph import (
     clean,
     datatype_of_element,
     ends_in_softmax,
+    output_datatype,
     summarise,
     without_zipmap,
 )
-from edgepack.converter.sources.source import Exported, ExportFacts, ModelFacts
+from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish, ModelFacts
 from edgepack.runtime.dataset_inputs import made_up_names
 from edgepack.runtime.tensors import Array
 
@@ -67,13 +68,9 @@ class OnnxModel:
         found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         return {name: _shaped(name, array, rows) for name, array in zip(names, found, strict=True)}
 
-    def export(
-        self, task: Task, inputs: Sequence[TensorSpec], outputs: Sequence[str], precision: str
-    ) -> Exported:
-        """The file itself: see `LoadedModel`."""
-        del inputs, precision  # a ready file has its own
-        model, names = self._with_label(task)
-        elements = {item.name: item.type.tensor_type.elem_type for item in model.graph.output}
+    def export(self, wish: ExportWish) -> Exported:
+        """The file itself, which has its own inputs and precision: see `LoadedModel`."""
+        model, names = self._with_label(wish.task)
         return Exported(
             data=model.SerializeToString(deterministic=True),
             facts=ExportFacts(
@@ -90,9 +87,9 @@ class OnnxModel:
                     TensorBinding(
                         name=name,
                         tensor=names[name],
-                        dtype=datatype_of_element(elements[names[name]]),
+                        dtype=output_datatype(model, names[name]),
                     )
-                    for name in outputs
+                    for name in wish.outputs
                 ),
                 summary=summarise(model),
             ),

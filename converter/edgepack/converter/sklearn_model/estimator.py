@@ -8,11 +8,11 @@ import numpy as np
 from sklearn import base
 from sklearn.pipeline import Pipeline
 
-from edgepack.bundle.contract import Task, TensorSpec
+from edgepack.bundle.contract import Task
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
 from edgepack.converter.sklearn_model.columns import needed_columns, text_columns
 from edgepack.converter.sklearn_model.export import export_onnx
-from edgepack.converter.sources.source import Exported, ModelFacts
+from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
 
 _PACKAGES = ("scikit-learn", "numpy", "scipy", "joblib", "skl2onnx", "onnx")
@@ -37,11 +37,9 @@ class SklearnModel:
         except (ValueError, TypeError, AttributeError, IndexError, KeyError) as exc:
             raise UnfitDataError(f"the model refuses the data: {one_line(exc)}") from exc
 
-    def export(
-        self, task: Task, inputs: Sequence[TensorSpec], outputs: Sequence[str], precision: str
-    ) -> Exported:
+    def export(self, wish: ExportWish) -> Exported:
         """Export to ONNX: see `LoadedModel`."""
-        return export_onnx(self._model, task, inputs, outputs, precision, kept=self._kept)
+        return export_onnx(self._model, wish, kept=self._kept)
 
     def _facts(self, messages: tuple[str, ...]) -> ModelFacts:
         model = self._model

@@ -6,18 +6,55 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
+from onnx import ModelProto
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+from skl2onnx.sklapi import CastTransformer
+from sklearn.pipeline import Pipeline
 
-from edgepack.bundle.contract import Datatype, Task, TensorBinding, TensorSpec
+from edgepack.bundle.contract import Datatype, Task, TensorBinding
 from edgepack.converter.errors import UnsupportedModelError, one_line
-from edgepack.converter.onnx_graph import clean, summarise
+from edgepack.converter.onnx_graph import (
+    add_column,
+    add_settled_label,
+    clean,
+    datatype_of_element,
+    output_datatype,
+    summarise,
+)
 from edgepack.converter.sklearn_model.columns import renumber
-from edgepack.converter.sources.source import Exported, ExportFacts
+from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
+from edgepack.runtime.tensors import DTYPES
 
 # onnxruntime 1.17, the oldest that edgepack runs on, knows opset 20 and ai.onnx.ml 4; the
 # converters use nothing of those, and older engines stay possible.
 TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
+_FLOAT32_INSIDE = frozenset(
+    {
+        "DecisionTreeClassifier",
+        "DecisionTreeRegressor",
+        "ExtraTreeClassifier",
+        "ExtraTreeRegressor",
+        "ExtraTreesClassifier",
+        "ExtraTreesRegressor",
+        "GradientBoostingClassifier",
+        "GradientBoostingRegressor",
+        "IsolationForest",
+        "RandomForestClassifier",
+        "RandomForestRegressor",
+    }
+)
+_FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    NameError,
+    KeyError,
+    IndexError,
+    AssertionError,
+)
 _TYPES = {
     "fp32": (FloatTensorType, Datatype.FP32),
     "fp64": (DoubleTensorType, Datatype.FP64),
@@ -26,10 +63,7 @@ _TYPES = {
 
 def export_onnx(
     model: Any,  # noqa: ANN401
-    task: Task,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[str],
-    precision: str,
+    wish: ExportWish,
     *,
     kept: list[int],
 ) -> Exported:
@@ -37,16 +71,14 @@ def export_onnx(
 
     Args:
         model: Fitted.
-        task: What its answers are for.
-        inputs: One matrix "x", or one input for each of `kept`.
-        outputs: Contract names: "label", "probabilities", "scores", "value".
-        precision: "fp32" or "fp64".
+        wish: What is wanted; its inputs are one matrix "x", or one input for each of `kept`.
         kept: Positions of the columns that the inputs hold, among those the model was fitted on.
 
     Raises:
         UnsupportedModelError: skl2onnx has no converter for a part of it.
     """
-    number_type, number = _TYPES[precision]
+    number_type, number = _TYPES[wish.precision]
+    inputs = wish.inputs
     tensors = ["x"] if len(inputs) == 1 else [f"x{index}" for index in range(len(inputs))]
     initial_types = [
         (
@@ -59,13 +91,11 @@ def export_onnx(
     ]
     model = deepcopy(model)
     renumber(model, kept)
-    onnx_model = clean(_convert(model, task, initial_types))
-    found = [output.name for output in onnx_model.graph.output]
-    wanted = {"label": 0, "value": 0, "probabilities": 1, "scores": 1}
-    missing = [name for name in outputs if wanted[name] >= len(found)]
-    if missing:
-        raise UnsupportedModelError(f"skl2onnx gives no {missing[0]} for {type(model).__name__}")
-    names = {name: found[wanted[name]] for name in outputs}
+    if wish.precision == "fp64":
+        model = _with_inner_cast(model)
+    onnx_model = clean(_convert(model, wish.task, initial_types))
+    names = _output_names(onnx_model, model, wish.outputs)
+    _adjust(onnx_model, model, names, wish)
     return Exported(
         data=onnx_model.SerializeToString(deterministic=True),
         facts=ExportFacts(
@@ -78,7 +108,7 @@ def export_onnx(
                 for tensor, spec in zip(tensors, inputs, strict=True)
             ),
             outputs=tuple(
-                TensorBinding(name=name, tensor=tensor, dtype=_datatype(onnx_model, tensor))
+                TensorBinding(name=name, tensor=tensor, dtype=output_datatype(onnx_model, tensor))
                 for name, tensor in names.items()
             ),
             summary=summarise(onnx_model),
@@ -86,42 +116,97 @@ def export_onnx(
     )
 
 
-def _convert(model: Any, task: Task, initial_types: Any) -> Any:  # noqa: ANN401
-    arguments = {
-        "name": "edgepack",
-        "initial_types": initial_types,
-        "target_opset": TARGET_OPSET,
-    }
+def _output_names(
+    onnx_model: ModelProto,
+    model: Any,  # noqa: ANN401
+    outputs: Sequence[str],
+) -> dict[str, str]:
+    """Contract name → tensor; skl2onnx gives a label first and scores second."""
+    found = [output.name for output in onnx_model.graph.output]
+    place = {"label": 0, "value": 0, "probabilities": 1, "scores": 1}
+    missing = [name for name in outputs if place[name] >= len(found)]
+    if missing:
+        raise UnsupportedModelError(f"skl2onnx gives no {missing[0]} for {type(model).__name__}")
+    return {name: found[place[name]] for name in outputs}
+
+
+def _adjust(
+    onnx_model: ModelProto,
+    model: Any,  # noqa: ANN401
+    names: dict[str, str],
+    wish: ExportWish,
+) -> None:
+    """Change outputs, in place, where skl2onnx defines them otherwise than scikit-learn."""
+    if wish.task is not Task.CLASSIFICATION:
+        return
+    classes = np.asarray(getattr(model, "classes_", ()))
+    if wish.settle_ties and "probabilities" in names and len(classes):
+        if classes.dtype.kind not in "OU":
+            classes = classes.astype(np.int64)
+        names["label"] = add_settled_label(onnx_model, names["probabilities"], classes)
+    if "scores" in names and len(classes) == 2 and _columns(onnx_model, names["scores"]) == 2:
+        # Of two classes scikit-learn gives the second one's score only.
+        names["scores"] = add_column(onnx_model, names["scores"], 1)
+
+
+def _columns(onnx_model: ModelProto, tensor: str) -> int | None:
+    """How many columns a tensor really has: what skl2onnx declares is not always so."""
+    import onnxruntime
+
+    feeds = {}
+    for item in onnx_model.graph.input:
+        datatype = datatype_of_element(item.type.tensor_type.elem_type)
+        if datatype is Datatype.BYTES:
+            return None
+        width = item.type.tensor_type.shape.dim[1].dim_value
+        feeds[item.name] = np.zeros((2, width), DTYPES[datatype])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        onnx_model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    shape = session.run([tensor], feeds)[0].shape
+    return int(shape[1]) if len(shape) == 2 else None
+
+
+def _with_inner_cast(model: Any) -> Any:  # noqa: ANN401
+    """Cast to float32 before a tree, as scikit-learn's trees do themselves.
+
+    Without it a float64 value would be compared with a threshold that was made for its float32
+    form, and rows that lie on a threshold would turn the other way.
+    """
+    if not isinstance(model, Pipeline) or type(model.steps[-1][1]).__name__ not in _FLOAT32_INSIDE:
+        return model
+    cast = ("edgepack_cast", CastTransformer(dtype=np.float32))
+    return Pipeline([*model.steps[:-1], cast, model.steps[-1]])
+
+
+def _convert(model: Any, task: Task, initial_types: Any) -> ModelProto:  # noqa: ANN401
+    last = model
+    while isinstance(last, Pipeline):
+        last = last.steps[-1][1]
+    # zipmap would make probabilities a list of dictionaries. Some classifiers (LinearSVC) refuse
+    # the option; in a pipeline they must be named all the same, or it is set for them.
+    choices: list[Any] = [None]
+    if task is Task.CLASSIFICATION:
+        choices = [{id(last): {"zipmap": False}}, {id(last): {}}, None]
     logging.getLogger("skl2onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            if task is Task.CLASSIFICATION:
-                try:
-                    # Without it probabilities are a list of dictionaries, one a row.
-                    return convert_sklearn(
-                        model, options={id(model): {"zipmap": False}}, **arguments
-                    )
-                except NameError as exc:  # what skl2onnx says of an option that a model lacks
-                    if "zipmap" not in str(exc):
-                        raise
-            return convert_sklearn(model, **arguments)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            NameError,
-            KeyError,
-            IndexError,
-        ) as exc:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} cannot be exported to ONNX: {one_line(exc)}"
-            ) from exc
-
-
-def _datatype(onnx_model: Any, tensor: str) -> Datatype:  # noqa: ANN401
-    from edgepack.converter.onnx_graph import datatype_of_element
-
-    output = next(item for item in onnx_model.graph.output if item.name == tensor)
-    return datatype_of_element(output.type.tensor_type.elem_type)
+        for options in choices:
+            try:
+                found: ModelProto = convert_sklearn(
+                    model,
+                    name="edgepack",
+                    initial_types=initial_types,
+                    target_opset=TARGET_OPSET,
+                    options=options,
+                )
+                return found
+            except _FAILURES as exc:
+                if isinstance(exc, NameError) and "zipmap" in str(exc) and options is not None:
+                    continue
+                raise UnsupportedModelError(
+                    f"{type(model).__name__} cannot be exported to ONNX: {one_line(exc)}"
+                ) from exc
+    raise UnsupportedModelError(f"{type(model).__name__} cannot be exported to ONNX")

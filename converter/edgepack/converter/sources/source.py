@@ -6,7 +6,7 @@ else runs in a child process (`edgepack.converter.worker`), so that neither what
 library do nor its crash reaches the user's process.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -88,6 +88,25 @@ class Exported:
     facts: ExportFacts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportWish:
+    """What is wanted of an export.
+
+    Attributes:
+        task: What the answers are for.
+        inputs: The contract's inputs; a source with inputs of its own keeps them.
+        outputs: Contract names of the outputs to keep.
+        precision: "fp32" or "fp64".
+        settle_ties: Make the label from probabilities of which those within 1e-6 count as equal.
+    """
+
+    task: Task
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+    precision: str
+    settle_ties: bool = False
+
+
 class LoadedModel(Protocol):
     """A model in its own framework."""
 
@@ -111,16 +130,8 @@ class LoadedModel(Protocol):
             UnsupportedModelError: The model has no answers of a kind that a device can give.
         """
 
-    def export(
-        self, task: Task, inputs: Sequence[TensorSpec], outputs: Sequence[str], precision: str
-    ) -> Exported:
-        """Export to ONNX with inputs of these shapes and datatypes.
-
-        Args:
-            task: As for `run`.
-            inputs: The contract's inputs; a source with inputs of its own keeps them.
-            outputs: Contract names of the outputs to keep.
-            precision: "fp32" or "fp64".
+    def export(self, wish: ExportWish) -> Exported:
+        """Export to ONNX.
 
         Raises:
             UnsupportedModelError: There is no way to.
