@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import shutil
 import tempfile
 import threading
 import time
@@ -63,13 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 only if everything that it promises was observed."""
-    console = Console(highlight=False)
-    if args.folder is not None:
+    kept = args.folder is not None
+    if kept:
         args.folder.mkdir(parents=True, exist_ok=True)
-        Demo(console, args.folder.absolute(), rate_hz=args.rate, watch_s=args.seconds).run()
-        return 0
-    with tempfile.TemporaryDirectory(prefix="edgepack-demo-") as name:
-        Demo(console, Path(name), rate_hz=args.rate, watch_s=args.seconds).run()
+    folder = args.folder.absolute() if kept else Path(tempfile.mkdtemp(prefix="edgepack-demo-"))
+    Demo(Console(highlight=False), folder, rate_hz=args.rate, watch_s=args.seconds).run()
+    if not kept:  # after a failure it stays: its logs tell why
+        shutil.rmtree(folder)
     return 0
 
 
@@ -137,7 +138,7 @@ class Demo:
             )
             self._must(ended, f"convert {version}")
             if version in ("1.0.0", "1.1.0"):
-                self._console.print(Text(_indented(ended.out)))
+                self._console.print(Text(_indented(ended.out)), soft_wrap=True)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(convert, jobs))
@@ -280,13 +281,13 @@ class Demo:
                 time.sleep(0.1)
         if problem:
             raise problem[0]
-        self._console.print(Text("   " + stream.line(), style="cyan"))
+        self._console.print(Text("   " + stream.line(), style="cyan"), soft_wrap=True)
 
     def _observe(self, seen: bool, what: str, ended: Ended | None = None) -> None:
         if not seen:
             told = f" (exit code {ended.code}: {ended.error})" if ended else ""
             raise DemoError(f"not observed: {what}{told}; logs are in {self._folder}")
-        self._console.print(Text(f"   ✓ {what}", style="green"))
+        self._console.print(Text(f"   ✓ {what}", style="green"), soft_wrap=True)
 
     def _must(self, ended: Ended, what: str) -> None:
         if ended.code != 0:
@@ -295,7 +296,8 @@ class Demo:
     def _say(self, what: str, *, done: bool = False) -> None:
         elapsed_s = time.monotonic() - self._started_s
         self._console.print(
-            Text(f"[{elapsed_s:5.1f} s] {what}", style="bold green" if done else "bold")
+            Text(f"[{elapsed_s:5.1f} s] {what}", style="bold green" if done else "bold"),
+            soft_wrap=True,
         )
 
     def _bundle(self, version: str) -> Path:

@@ -52,7 +52,7 @@ def train(folder: Path, *, label: str) -> Trained:
     )
     linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=200))
     network = make_pipeline(
-        StandardScaler(), MLPClassifier((64, 32), max_iter=120, random_state=_SEED)
+        StandardScaler(), MLPClassifier((64, 32), max_iter=300, random_state=_SEED)
     )
     paths = []
     for name, model in (("first", linear), ("second", network)):

@@ -195,6 +195,8 @@ class Installer:
         switched = self.slots[name].switch(installed)
         try:
             await self._serving.serve(switched, self._blobs.layout)
+        except RejectedError:
+            raise
         except EdgepackError as exc:
             raise RejectedError("load_failed", str(exc)) from exc
         self.slots.save(switched)

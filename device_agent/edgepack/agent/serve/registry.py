@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgepack.agent.config import DriftConfig
+from edgepack.agent.errors import RejectedError
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle import open_layout
@@ -43,13 +44,18 @@ class Registry:
         """Load the slot's active bundle and let it answer, instead of what answered before.
 
         Raises:
-            EdgepackError: It does not load; what answered before goes on.
+            EdgepackError: It does not load, or its drift reference is malformed; what answered
+                before goes on.
         """
         if slot.active is None:
             raise ValueError(f"slot {slot.name} has nothing active")
         loop = asyncio.get_running_loop()
         model, reference = await loop.run_in_executor(self.executor, _load, slot.active, layout)
-        self._served[slot.name] = ServedModel(slot.active, model, reference, self._drift)
+        try:
+            served = ServedModel(slot.active, model, reference, self._drift)
+        except ValueError as exc:
+            raise RejectedError("bundle_invalid", str(exc)) from exc
+        self._served[slot.name] = served
 
     def stop(self, name: str) -> None:
         """Stop answering for a model."""
