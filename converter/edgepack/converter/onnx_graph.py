@@ -147,7 +147,7 @@ def add_settled_label(model: ModelProto, probabilities: str, classes: Array) -> 
             helper.make_tensor("edgepack_classes", kind, [len(values)], values),
         ]
     )
-    chain: tuple[tuple[str, list[str], str, dict[str, int]], ...] = (
+    chain: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
         ("Mul", [probabilities, "edgepack_steps"], "edgepack_scaled", {}),
         ("Round", ["edgepack_scaled"], "edgepack_rounded", {}),
         ("ArgMax", ["edgepack_rounded"], "edgepack_best", {"axis": 1, "keepdims": 0}),

@@ -202,11 +202,12 @@ def _convert(model: Any, task: Task, initial_types: Any) -> ModelProto:  # noqa:
                     target_opset=TARGET_OPSET,
                     options=options,
                 )
-                return found
             except _FAILURES as exc:
                 if isinstance(exc, NameError) and "zipmap" in str(exc) and options is not None:
                     continue
                 raise UnsupportedModelError(
                     f"{type(model).__name__} cannot be exported to ONNX: {one_line(exc)}"
                 ) from exc
+            else:
+                return found
     raise UnsupportedModelError(f"{type(model).__name__} cannot be exported to ONNX")

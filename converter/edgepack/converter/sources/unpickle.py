@@ -117,6 +117,8 @@ def _trusting_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
 @cache
 def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
     base = _joblib_unpickler()
+    from joblib.numpy_pickle import NumpyArrayWrapper as wrapper_base  # noqa: N813
+
     parent_build = base.dispatch[pickle.BUILD[0]]
 
     class SafeUnpickler(base):  # type: ignore[misc, valid-type]
@@ -125,6 +127,7 @@ def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
         dispatch: ClassVar[dict[int, Any]] = dict(base.dispatch)
 
         def find_class(self, module: str, name: str) -> object:
+            """Find a name that is on the list."""
             module = _OLD_MODULES.get(module, module)
             if (module, name) not in allowed_names():
                 raise UnsafeModelError(
@@ -134,9 +137,12 @@ def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
                 )
             if (module, name) == ("_codecs", "encode"):
                 return _encode
+            if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
+                return SafeArrayWrapper
             return super().find_class(module, name)
 
         def load_build(self) -> None:
+            """Give an object its state, but no class or function, and no dtype a false one."""
             target = self.stack[-2]
             if isinstance(target, type | types.FunctionType | types.BuiltinFunctionType):
                 raise UnsafeModelError(
@@ -145,8 +151,42 @@ def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
             parent_build(self)
             _check_dtype(target)
 
+    class SafeArrayWrapper(wrapper_base):  # type: ignore[misc]
+        """Says where in the file an array lies; one of objects is read by a SafeUnpickler too."""
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            if not _is_array_state(state):
+                raise UnsafeModelError(
+                    "the file holds an array with a strange description; refused"
+                )
+            self.__dict__.update(state)
+
+        def read_array(self, unpickler: Any, ensure_native_byte_order: bool) -> Any:  # noqa: ANN401
+            """Read the array: see joblib."""
+            if self.dtype.hasobject:
+                return SafeUnpickler(unpickler.filename, unpickler.file_handle, True).load()
+            return super().read_array(unpickler, ensure_native_byte_order)
+
     SafeUnpickler.dispatch[pickle.BUILD[0]] = SafeUnpickler.load_build
     return SafeUnpickler
+
+
+def _is_array_state(state: object) -> bool:
+    import numpy as np
+
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "subclass": type,
+        "shape": tuple,
+        "order": str,
+        "dtype": np.dtype,
+        "allow_mmap": bool,
+        "numpy_array_alignment_bytes": (int, type(None)),
+    }
+    if not isinstance(state, dict) or not {"subclass", "shape", "order", "dtype"} <= set(state):
+        return False
+    known = all(isinstance(value, kinds.get(key, ())) for key, value in state.items())
+    sizes = all(isinstance(size, int) and size >= 0 for size in state["shape"])
+    return known and sizes and state["subclass"] in (np.ndarray, np.matrix)
 
 
 def _encode(text: object, encoding: object = None) -> bytes:
