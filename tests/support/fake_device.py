@@ -1,7 +1,9 @@
 """A device that takes part in the conversation over a broker and installs nothing."""
 
 import asyncio
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from edgepack.fleet.connection import connect, parse_broker_url
@@ -112,3 +114,25 @@ class FakeDevice:
         self.reported = replace(self.reported, ts=time.time_ns() // 1_000_000)
         payload = render_reported(self.reported)
         await self._client.publish(self._topics.reported, payload, qos=1, retain=True)
+
+
+@contextmanager
+def in_background(device):
+    """Run a fake device in a thread, for tests of commands."""
+    ready, loop = threading.Event(), asyncio.new_event_loop()
+    done = asyncio.Event()
+
+    async def serve():
+        async with device:
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    assert ready.wait(10), "the fake device did not connect"
+    try:
+        yield device
+    finally:
+        loop.call_soon_threadsafe(done.set)
+        thread.join(10)
+        loop.close()

@@ -15,7 +15,7 @@ from edgepack.bundle import (
 )
 from edgepack.bundle.contract import TensorSpec, Variant
 from edgepack.cli.config import add_keys_argument, add_root_argument, settings
-from edgepack.cli.console import plain, print_json, print_table, size
+from edgepack.cli.console import plain, print_json, print_table, say, size
 from edgepack.cli.errors import UsageError
 from edgepack.trust import RELEASE, PrivateKey, Root
 from edgepack.trust.generate import key_path
@@ -34,15 +34,15 @@ def run_inspect(args: argparse.Namespace) -> int:
         print_json(_facts(bundle))
         return 0
     contract = bundle.contract
-    print(f"{contract.name} {contract.version}: {contract.task.value}, format {contract.format}")
-    print(f"digest   {bundle.digest}")
-    print(f"size     {size(bundle.size_bytes)}, {len(bundle.signatures)} signatures (not verified)")
+    say(f"{contract.name} {contract.version}: {contract.task.value}, format {contract.format}")
+    say(f"digest   {bundle.digest}")
+    say(f"size     {size(bundle.size_bytes)}, {len(bundle.signatures)} signatures (not verified)")
     for spec in contract.inputs:
-        print(f"input    {_spec(spec)}")
+        say(f"input    {_spec(spec)}")
     for spec in contract.outputs:
-        print(f"output   {_spec(spec)}")
+        say(f"output   {_spec(spec)}")
     if contract.class_names:
-        print(f"classes  {', '.join(contract.class_names)}")
+        say(f"classes  {', '.join(contract.class_names)}")
     print()
     head = ("VARIANT", "PRECISION", "SIZE", "ENGINE", "PARITY", "BOUND")
     print_table(head, [_variant(variant) for variant in contract.variants])
@@ -66,10 +66,11 @@ def run_verify(args: argparse.Namespace) -> int:
     if args.json:
         print_json(statement)
     else:
-        print(
+        say(
             f"{statement.name} {statement.version} is signed as root version {root.version} "
-            f"demands (sequence {statement.sequence})\n{statement.digest}"
+            f"demands (sequence {statement.sequence})"
         )
+        say(statement.digest)
     return 0
 
 
@@ -100,7 +101,7 @@ def run_sign(args: argparse.Namespace) -> int:
         signatures = len(bundle.signatures)
         print_json({"digest": bundle.digest, "sequence": sequence, "signatures": signatures})
     else:
-        print(f"{args.bundle}: {len(bundle.signatures)} signatures, sequence {sequence}")
+        say(f"{args.bundle}: {len(bundle.signatures)} signatures, sequence {sequence}")
     return 0
 
 
@@ -118,7 +119,7 @@ def run_extract(args: argparse.Namespace) -> int:
         print_json({"files": files})
     else:
         for path in files:
-            print(path)
+            say(str(path))
     return 0
 
 
@@ -143,24 +144,29 @@ def run_import(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"path": path, "digest": bundle.digest, "signatures": len(bundle.signatures)})
     else:
-        print(f"{path}: {bundle.contract.name} {bundle.contract.version}, {bundle.digest}")
+        say(f"{path}: {bundle.contract.name} {bundle.contract.version}, {bundle.digest}")
     return 0
 
 
 def _imported(layout: Path, output: Path | None) -> tuple[Bundle, Path]:
     if output is not None:
+        _check_free(output)
         return import_layout(layout, output), output
     # The name is known only when the layout has been read.
     here = Path(f".import-{layout.resolve().name}.edgepack")
     try:
         bundle = import_layout(layout, here)
         path = Path(bundle_filename(bundle.contract))
-        if path.exists():
-            raise UsageError(f"{path} is there already", hint="name another file with -o")
+        _check_free(path)
         here.rename(path)
     finally:
         here.unlink(missing_ok=True)
     return open_bundle(path), path
+
+
+def _check_free(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} is there already", hint="name another file with -o")
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """Print one JSON document on one line."""
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+    print(json.dumps(plain(value), allow_nan=False), flush=True)
 
 
 def plain(value: Any) -> JsonValue:  # noqa: ANN401  (whatever a report holds)
@@ -37,13 +37,24 @@ def plain(value: Any) -> JsonValue:  # noqa: ANN401  (whatever a report holds)
     raise TypeError(f"a report holds plain values, got {type(value).__name__}")
 
 
+def safe(text: str) -> str:
+    """Text from a device or a file, fit for a terminal: it cannot move the cursor or hide."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def say(text: str) -> None:
+    """Print a line of the result."""
+    print(safe(text))
+
+
 def note(text: str) -> None:
     """Tell a person something that is not the result."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{safe(text)}\n")
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table with plain columns, which reads well in a pipe too."""
+    rows = [[safe(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         print(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgepack.bundle.contract import Task, Tolerances
 from edgepack.cli.config import add_keys_argument, settings
-from edgepack.cli.console import note, print_json, print_table, progress, size
+from edgepack.cli.console import note, print_json, print_table, progress, say, size
 from edgepack.converter import ConvertReport, ConvertRequest, Precision, Progress, convert
 from edgepack.converter.report import VariantReport
 from edgepack.converter.request import ProgressCallback
@@ -120,9 +120,9 @@ def _stages(*, quiet: bool) -> Iterator[ProgressCallback]:
 def _print(report: ConvertReport) -> None:
     if report.keys is not None:
         note(f"made development keys in {report.keys}; `edgepack keygen` makes those for real use")
-    print(f"{report.source}, {report.task.value}")
+    say(f"{report.source}, {report.task.value}")
     rows = report.rows
-    print(
+    say(
         f"{rows.total} rows: {rows.calibration} for calibration, {rows.held_out} compared with "
         f"the original, {rows.golden} of them packed for the self-test"
     )
@@ -131,9 +131,9 @@ def _print(report: ConvertReport) -> None:
     print_table(head, [_variant(variant) for variant in report.variants])
     print()
     for message in report.messages:
-        print(message)
-    print(f"{report.path}  {size(report.size_bytes)}, signed by {report.key_id[:12]}…")
-    print(report.digest)
+        say(message)
+    say(f"{report.path}  {size(report.size_bytes)}, signed by {report.key_id[:12]}…")
+    say(report.digest)
 
 
 def _variant(variant: VariantReport) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from edgepack.cli.config import (
     add_root_argument,
     settings,
 )
-from edgepack.cli.console import note, print_json, progress, size
+from edgepack.cli.console import note, print_json, progress, safe, say, size
 from edgepack.cli.errors import UsageError
 from edgepack.fleet import MergePolicy, Operator, Outcome, Signer, Targets, parse_broker_url
 from edgepack.fleet.blobs import UploadProgress
@@ -42,8 +42,8 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="SEQUENCE",
-        help="devices refuse bundles of this model signed before, from now on; `inspect` and "
-        "`verify` show a bundle's sequence, in seconds since 1970 (default: as it was)",
+        help="devices refuse bundles of this model signed before, from now on; `edgepack verify` "
+        "shows a bundle's sequence, in seconds since 1970 (default: as it was)",
     )
     parser.add_argument(
         "--keep-blobs",
@@ -220,7 +220,7 @@ def _showing(
             away = " (offline)" if step.online is False else ""
             line = f"{step.device}: {step.phase}{away}{why}"
             if bars is not None:
-                bars.console.print(line, highlight=False, markup=False)
+                bars.console.print(safe(line), highlight=False, markup=False)
             else:
                 note(line)
 
@@ -230,10 +230,11 @@ def _showing(
 def _print(outcome: Outcome) -> None:
     what = "removed" if outcome.digest is None and not outcome.version else outcome.version
     sent = f", {size(outcome.sent_bytes)} to the broker" if outcome.sent_bytes else ""
-    print(f"{outcome.model} {what}: {len(outcome.generations)} devices{sent}")
+    say(f"{outcome.model} {what}: {len(outcome.generations)} devices{sent}")
     ends = {one.device: one for one in outcome.devices}
     for device, generation in sorted(outcome.generations.items()):
         end = ends.get(device)
         told = "told; not waited for" if end is None else end.phase
         bad = end is not None and end.verdict is Verdict.REFUSED
-        print(f"  {device}: generation {generation}, {told}{' (refused)' if bad else ''}")
+        refused = " (refused)" if bad else ""
+        say(f"  {device}: generation {generation}, {told}{refused}")

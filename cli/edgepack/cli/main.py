@@ -126,6 +126,7 @@ def _configure_logging(*, verbose: bool) -> None:
 
 
 def _fail(exc: Exception, *, verbose: bool) -> int:
+    from edgepack.cli.console import safe
     from edgepack.cli.failures import explain
 
     if verbose:
@@ -133,9 +134,9 @@ def _fail(exc: Exception, *, verbose: bool) -> int:
 
         traceback.print_exc()
     failure = explain(exc)
-    sys.stderr.write(f"edgepack: error: {failure.message}\n")
+    sys.stderr.write(f"edgepack: error: {safe(failure.message)}\n")
     if failure.hint:
-        sys.stderr.write(f"  hint: {failure.hint}\n")
+        sys.stderr.write(f"  hint: {safe(failure.hint)}\n")
     return failure.code
 
 

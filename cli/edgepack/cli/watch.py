@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.cli.config import add_broker_arguments, settings
-from edgepack.cli.console import note, print_json, print_table
+from edgepack.cli.console import note, print_json, print_table, safe
 from edgepack.fleet import parse_broker_url
 from edgepack.fleet.connection import BrokerUrl
 from edgepack.fleet.watch import FleetView, Row, snapshot, watch
@@ -141,7 +141,7 @@ async def _plain(broker: BrokerUrl, prefix: str) -> None:
             line = cells(row, time.time())[:6]
             if told.get((row.device, row.model)) != line:
                 told[row.device, row.model] = line
-                print("  ".join(line), flush=True)
+                print(safe("  ".join(line)), flush=True)
 
 
 async def _live(broker: BrokerUrl, prefix: str) -> None:
@@ -174,6 +174,6 @@ def _table(view: FleetView, broker: BrokerUrl, *, lost: bool) -> "Table":
         table.add_column(name, justify="right" if name in _HEAD[6:10] else "left", no_wrap=True)
     styles = {"online": "green", "offline": "red"}
     for row in view.rows():
-        device, status, *others = cells(row, time.time())
-        table.add_row(device, Text(status, style=styles.get(status, "")), *map(Text, others))
+        device, status, *others = map(safe, cells(row, time.time()))
+        table.add_row(Text(device), Text(status, style=styles.get(status, "")), *map(Text, others))
     return table

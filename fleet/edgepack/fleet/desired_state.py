@@ -123,9 +123,9 @@ def plan(
     models = change(state, () if policy.replace else old)
     if current is None and not policy.replace:
         _check_nothing_lost(state, {model, *(kept.name for kept in models)})
-    known = [current.generation] if current is not None else []
+    known = [0] if current is None else [current.generation]
     known += [state.reported.generation] if state.reported is not None else []
-    generation = max(known, default=0) + 1
+    generation = max(known) + 1
     if generation > _MAX_GENERATION:
         raise TargetError(f"{state.device} reports generation {generation - 1}, the last there is")
     desired = Desired(

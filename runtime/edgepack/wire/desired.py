@@ -18,6 +18,7 @@ DESIRED_PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
 DEFAULT_LIFETIME_S = 30 * 24 * 3600
 MAX_MODELS = 16
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_GROUP = re.compile(r"[^=\s]{1,64}=[^\r\n]{1,256}")
 _SOURCE = re.compile(r"(mqtt:|https?://.+|file:/.+)")
 
 
@@ -141,8 +142,13 @@ def parse_desired(payload: bytes) -> Desired:
 def _check(desired: Desired) -> None:
     wrong = []
     check_prefix(desired.audience.prefix)
-    if (desired.audience.device is None) == (desired.audience.group is None):
+    device, group = desired.audience.device, desired.audience.group
+    if (device is None) == (group is None):
         wrong.append("audience must name either a device or a group")
+    if device is not None:
+        check_id(device, what="device id")
+    if group is not None and not _GROUP.fullmatch(group):
+        wrong.append(f"group must be KEY=VALUE, got {group[:80]!r}")
     if desired.generation < 1:
         wrong.append(f"generation must be >= 1, got {desired.generation}")
     if desired.expires_s <= desired.issued_s:

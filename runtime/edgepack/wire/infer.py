@@ -92,7 +92,10 @@ def parse_truth(payload: bytes) -> Truth:
     if value is not None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise WireError(f"truth value must be a number, got {type(value).__name__}")
-        return Truth(request_id, None, float(value))
+        try:
+            return Truth(request_id, None, float(value))
+        except OverflowError as exc:
+            raise WireError("truth value must fit a float, got a larger integer") from exc
     if isinstance(label, bool) or not isinstance(label, str | int):
         raise WireError(f"truth label must be a string, got {type(label).__name__}")
     return Truth(request_id, str(label), None)

@@ -7,7 +7,7 @@ out: NaN is never written.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from edgepack.trust.decode import decode, encode
@@ -123,8 +123,12 @@ def parse_info(payload: bytes) -> Info:
 
 
 def render_reported(reported: Reported) -> bytes:
-    """Canonical JSON."""
-    return render(encode(reported))
+    """Canonical JSON; figures of a self-test that are not finite are left out."""
+    models = tuple(
+        replace(model, self_test={k: v for k, v in model.self_test.items() if math.isfinite(v)})
+        for model in reported.models
+    )
+    return render(encode(replace(reported, models=models)))
 
 
 def parse_reported(payload: bytes) -> Reported:
