@@ -7,8 +7,6 @@ import pytest
 
 pytest_plugins = ["support.brokers"]
 
-pytest_plugins = ["support.brokers"]
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -29,6 +29,9 @@ _LONGEST_DELAY_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
 _QUEUED_MESSAGES = 10_000
+_MAX_PACKET_BYTES = 256 * 1024
+# Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
+_AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +179,8 @@ class Link:
             will=aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True),
             tls_context=self._tls() if address.tls else None,
             max_queued_incoming_messages=_QUEUED_MESSAGES,
-            # small requests and acknowledgements: waiting to fill a packet costs 40 ms each
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+            socket_options=_AT_ONCE,
+            properties=self._connect_properties(),
         ) as client:
             self._client = client
             await client.subscribe(self._subscriptions)
@@ -210,6 +213,14 @@ class Link:
                 getattr(properties, "CorrelationData", None),
             )
         )
+
+    def _connect_properties(self) -> Properties | None:
+        """MQTT 5 lets a client bound what a broker may send it."""
+        if self._protocol is not aiomqtt.ProtocolVersion.V5:
+            return None
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.MaximumPacketSize = _MAX_PACKET_BYTES
+        return properties
 
     def _falls_back(self, exc: aiomqtt.MqttError) -> bool:
         """Whether the broker refused MQTT 5; then 3.1.1 is tried at once, and kept."""

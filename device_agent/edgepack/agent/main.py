@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    gc.disable()  # importing makes no garbage worth looking for
     from edgepack.agent.compose import Agent
     from edgepack.agent.link import check_files
 
@@ -49,9 +50,8 @@ def _run(args: argparse.Namespace) -> int:
     config = read_config(args.config)
     check_files(config.broker)
     agent = Agent(config)
-    # what was made so far stays for good: the collector need not walk it again and again
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # modules and classes stay for good: the collector need not walk them
+    gc.enable()
     asyncio.run(agent.run())
     return 0
 
