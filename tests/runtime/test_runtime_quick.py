@@ -113,8 +113,20 @@ def test_the_number_of_bindings_is_bounded():
         assert quick.MAX_BINDINGS_PER_SHAPE == len(model._quick._pools[1, 3])
 
 
+def test_all_buffers_of_a_model_have_a_budget():
+    """Shapes of half a megabyte each are bound until 4 MiB are used."""
+    with load(linear_bundle(np.eye(3))) as model:
+        for rows in range(21_000, 21_000 + quick.MAX_SHAPES):
+            x = np.ones((rows, 3), np.float32)
+            for _ in range(3):
+                model.predict({"x": x})
+        size_bytes = 2 * 21_000 * 3 * 4
+
+        assert quick.MAX_BYTES // size_bytes == len(model._quick._pools)
+
+
 def test_large_inputs_are_not_copied_into_buffers():
-    """Beyond 64 KiB the plain path hands the caller's memory to the engine."""
+    """Beyond half a megabyte the plain path hands the caller's memory to the engine."""
     rows = quick.MAX_BINDING_BYTES // (3 * 4)
     with load(linear_bundle(np.eye(3))) as model:
         for _ in range(4):

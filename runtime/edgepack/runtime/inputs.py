@@ -90,8 +90,11 @@ def check_finite(array: Array, spec: TensorSpec) -> None:
     Raises:
         InputError: It says where the first one stands.
     """
+    finite = np.isfinite(array)
+    if finite.all():
+        return
     nan_is_missing = spec.nonfinite is Nonfinite.NAN
-    bad = np.isinf(array) if nan_is_missing else ~np.isfinite(array)
+    bad = np.isinf(array) if nan_is_missing else ~finite
     if not bad.any():
         return
     place = tuple(int(axis[0]) for axis in np.nonzero(bad))

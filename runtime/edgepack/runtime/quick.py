@@ -27,7 +27,8 @@ from edgepack.runtime.tensors import DTYPES, Array
 
 MAX_SHAPES: Final = 8
 MAX_BINDINGS_PER_SHAPE: Final = 16
-MAX_BINDING_BYTES: Final = 1 << 16  # beyond it copying in costs more than binding saves
+MAX_BINDING_BYTES: Final = 1 << 19  # at 1 MiB, copying in costs more than binding saves
+MAX_BYTES: Final = 1 << 22  # of all bindings of a model
 _MAX_SEEN_SHAPES: Final = 256
 
 _Shape: TypeAlias = tuple[int, ...]
@@ -56,6 +57,7 @@ class QuickPath:
         self._lock = threading.Lock()  # held to decide on new buffers, never to use them
         self._pools: dict[_Key, list[_Call]] = {}
         self._made: dict[_Key, int] = {}
+        self._bytes = 0
         self._seen: set[_Key] = set()
         self.answer = self._answer_single if self._single else self._answer_several
 
@@ -69,13 +71,18 @@ class QuickPath:
         Raises:
             EngineError: The engine failed.
         """
-        if not self._usable or not _worth_binding([*arrays, *outputs]):
+        every = [*arrays, *outputs]
+        if not self._usable or any(array.dtype == object for array in every):
+            return
+        size_bytes = sum(array.nbytes for array in every)
+        if size_bytes > MAX_BINDING_BYTES or any(array.size == 0 for array in every):
             return
         key = self._key(arrays)
         with self._lock:
-            if not self._has_room(key):
+            if not self._has_room(key) or self._bytes + size_bytes > MAX_BYTES:
                 return
             self._made[key] = self._made.get(key, 0) + 1
+            self._bytes += size_bytes
             pool = self._pools.setdefault(key, [])
         call = self._bind(arrays, outputs)
         if call is None:
@@ -264,9 +271,3 @@ def _needs_no_conversion(contract: Contract, variant: Variant) -> bool:
         binding.scale is None and binding.batch is None and binding.dtype is spec.datatype
         for spec, binding in pairs
     )
-
-
-def _worth_binding(arrays: Sequence[Array]) -> bool:
-    if any(array.dtype == object or array.size == 0 for array in arrays):
-        return False
-    return sum(array.nbytes for array in arrays) <= MAX_BINDING_BYTES
