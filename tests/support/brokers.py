@@ -1,6 +1,7 @@
 """Real brokers for tests: a mosquitto process, and our embedded broker in a thread."""
 
 import asyncio
+import getpass
 import os
 import secrets
 import shutil
@@ -33,7 +34,9 @@ class Mosquitto:
         self.port = port or _free_port()
         self.log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} {LOOPBACK}\n{extra}\n")
+        # Started by root, mosquitto becomes another user, who cannot read what tests write.
+        user = f"user {getpass.getuser()}"
+        self._config.write_text(f"listener {self.port} {LOOPBACK}\n{user}\n{extra}\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -29,6 +29,7 @@ from edgepack.wire.topics import ONLINE, OutTopic, parse_out_topic
 
 _KINDS = ("status", "info", "reported", "metrics/+", "latest/+", "event/+")
 _RECONNECT_S = 1.0
+_SNAPSHOT_S = 2.0  # who may only read has to wait as long; the others do not
 _log = logging.getLogger(__name__)
 
 
@@ -211,8 +212,9 @@ async def snapshot(broker: BrokerUrl, prefix: str) -> FleetView:
     view = FleetView(prefix)
     async with connect(broker) as client:
         filters = [f"{prefix}/+/out/{kind}" for kind in ("status", "info", "reported", "latest/+")]
-        for topic, payload in (await read_retained(client, prefix, filters)).items():
-            view.take(topic, payload)
+        found = await read_retained(client, prefix, filters, timeout_s=_SNAPSHOT_S, strict=False)
+    for topic, payload in found.items():
+        view.take(topic, payload)
     return view
 
 
