@@ -17,6 +17,7 @@ from edgepack.bundle.contract import TensorSpec, Variant
 from edgepack.cli.config import add_keys_argument, add_root_argument, settings
 from edgepack.cli.console import plain, print_json, print_table, say, size
 from edgepack.cli.errors import UsageError
+from edgepack.cli.parity_text import figures, verdict
 from edgepack.trust import RELEASE, PrivateKey, Root
 from edgepack.trust.generate import key_path
 
@@ -44,7 +45,7 @@ def run_inspect(args: argparse.Namespace) -> int:
     if contract.class_names:
         say(f"classes  {', '.join(contract.class_names)}")
     print()
-    head = ("VARIANT", "PRECISION", "SIZE", "ENGINE", "PARITY", "BOUND")
+    head = ("VARIANT", "PRECISION", "SIZE", "ENGINE", "PARITY")
     print_table(head, [_variant(variant) for variant in contract.variants])
     print()
     files = [(layer.path, size(layer.blob.size_bytes)) for layer in bundle.manifest.layers]
@@ -196,6 +197,5 @@ def _variant(variant: Variant) -> tuple[str, ...]:
         variant.precision,
         size(variant.size_bytes),
         variant.engine.engine,
-        f"{parity.metric} {parity.value:.6g} on {parity.rows} rows",
-        f"{parity.bound:.6g}",
+        f"{verdict(parity)} on {parity.rows} rows; {figures(parity)}",
     )

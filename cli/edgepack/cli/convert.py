@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edgepack.bundle.contract import Task, Tolerances
 from edgepack.cli.config import add_keys_argument, settings
-from edgepack.cli.console import note, print_json, print_table, progress, say, size
+from edgepack.cli.console import print_json, print_table, progress, say, size
+from edgepack.cli.parity_text import figures, verdict
 from edgepack.converter import ConvertReport, ConvertRequest, Precision, Progress, convert
 from edgepack.converter.report import VariantReport
 from edgepack.converter.request import ProgressCallback
@@ -118,8 +119,6 @@ def _stages(*, quiet: bool) -> Iterator[ProgressCallback]:
 
 
 def _print(report: ConvertReport) -> None:
-    if report.keys is not None:
-        note(f"made development keys in {report.keys}; `edgepack keygen` makes those for real use")
     say(f"{report.source}, {report.task.value}")
     rows = report.rows
     say(
@@ -127,7 +126,7 @@ def _print(report: ConvertReport) -> None:
         f"the original, {rows.golden} of them packed for the self-test"
     )
     print()
-    head = ("VARIANT", "SIZE", "PARITY", "BOUND", "")
+    head = ("VARIANT", "SIZE", "", "PARITY")
     print_table(head, [_variant(variant) for variant in report.variants])
     print()
     for message in report.messages:
@@ -138,10 +137,12 @@ def _print(report: ConvertReport) -> None:
 
 def _variant(variant: VariantReport) -> tuple[str, ...]:
     parity = variant.parity
+    parts = [variant.reason or ""]
+    if parity is not None:
+        parts += [verdict(parity), figures(parity)]
     return (
         variant.name,
         "-" if variant.size_bytes is None else size(variant.size_bytes),
-        "-" if parity is None else f"{parity.metric} {parity.value:.6g}",
-        "-" if parity is None else f"{parity.bound:.6g}",
-        " ".join(["kept" if variant.kept else "LEFT OUT:", variant.reason or ""]).strip(),
+        "kept" if variant.kept else "LEFT OUT",
+        "; ".join(part for part in parts if part),
     )
