@@ -235,7 +235,9 @@ def _try(
             slim = candidate.without(name)
             again = judge(fewer, slim, held_out.without(name))
             if again.passed:
-                messages = (f"{name} are left out: the converter defines them otherwise",)
+                messages = (
+                    f"{name} are left out: the converted ones differ by more than the tolerance",
+                )
                 draft, candidate, held_out = fewer, slim, held_out.without(name)
                 judgement = again
     parity = None if judgement.comparison is None else judgement.comparison.parity

@@ -40,7 +40,7 @@ def shrink(
     base = proven.kept[0]
     reason = nothing_to_quantize(base.facts.summary)
     if reason is None and base.precision != "fp32":
-        reason = f"left out: the model needs {base.precision}"
+        reason = f"left out: the model needs {base.precision}, so 8 bits cannot do"
     if reason is not None:
         return _with_report(proven, _left_out(reason))
     feeds = calibration_feeds(proven.draft.inputs, proven.inputs, proven.split.calibration, base)

@@ -53,7 +53,8 @@ def write_message(file: BinaryIO, message: Message) -> None:
         else:
             plain[name] = array
     arrays = safetensors.render(plain, shapes)
-    text = strict_json.render({"kind": message.kind, "fields": message.fields})
+    order: JsonValue = list(message.arrays)  # safetensors sorts them
+    text = strict_json.render({"kind": message.kind, "fields": message.fields, "order": order})
     file.write(len(text).to_bytes(4, "little") + len(arrays).to_bytes(8, "little"))
     file.write(text)
     file.write(arrays)
@@ -87,11 +88,15 @@ def read_message(file: BinaryIO) -> Message | None:
 def _message(body: JsonValue, arrays: dict[str, Array], shapes: dict[str, str]) -> Message:
     if not isinstance(body, dict):
         raise WorkerError("expected an object")
-    kind, fields = body.get("kind"), body.get("fields")
-    if not isinstance(kind, str) or not isinstance(fields, dict):
-        raise WorkerError("expected kind and fields")
+    kind, fields, order = body.get("kind"), body.get("fields"), body.get("order")
+    if not isinstance(kind, str) or not isinstance(fields, dict) or not isinstance(order, list):
+        raise WorkerError("expected kind, fields and order")
     for key, shape_text in shapes.items():
         name = key.removeprefix(_SHAPE_OF_TEXT)
         shape = tuple(map(int, shape_text.split(",")))
         arrays[name] = strings(decode_strings(arrays[name].tobytes(), what=name), shape)
-    return Message(kind=kind, fields=fields, arrays=arrays)
+    if sorted(arrays) != sorted(map(str, order)):
+        raise WorkerError("the order must name every array")
+    return Message(
+        kind=kind, fields=fields, arrays={str(name): arrays[str(name)] for name in order}
+    )

@@ -43,10 +43,10 @@ class OnnxModel:
             self._messages.append(
                 "ZipMap is left out: probabilities are a matrix, not dictionaries"
             )
-        self._model = clean(without_zipmap(model))
+        self._outputs = {item.name: _spec(item) for item in without_zipmap(model).graph.output}
+        self._model = clean(model)
         stored = {item.name for item in model.graph.initializer}
         self._inputs = [_spec(item) for item in model.graph.input if item.name not in stored]
-        self._outputs = {item.name: _spec(item) for item in model.graph.output}
         self._sessions: dict[bytes, Any] = {}
         self.facts = self._facts()
 

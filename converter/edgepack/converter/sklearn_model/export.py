@@ -24,6 +24,7 @@ from edgepack.converter.onnx_graph import (
     summarise,
 )
 from edgepack.converter.sklearn_model.columns import renumber
+from edgepack.converter.sklearn_model.exact_trees import keep_exact_thresholds
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
 from edgepack.runtime.tensors import DTYPES
 
@@ -45,6 +46,7 @@ _FLOAT32_INSIDE = frozenset(
         "RandomForestRegressor",
     }
 )
+_FLOAT64_TREES = frozenset({"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"})
 _FAILURES = (
     RuntimeError,
     ValueError,
@@ -94,6 +96,8 @@ def export_onnx(
     if wish.precision == "fp64":
         model = _with_inner_cast(model)
     onnx_model = clean(_convert(model, wish.task, initial_types))
+    if wish.precision == "fp64" and type(_last(model)).__name__ in _FLOAT64_TREES:
+        keep_exact_thresholds(onnx_model, _last(model))
     names = _output_names(onnx_model, model, wish.outputs)
     _adjust(onnx_model, model, names, wish)
     return Exported(
@@ -175,16 +179,20 @@ def _with_inner_cast(model: Any) -> Any:  # noqa: ANN401
     Without it a float64 value would be compared with a threshold that was made for its float32
     form, and rows that lie on a threshold would turn the other way.
     """
-    if not isinstance(model, Pipeline) or type(model.steps[-1][1]).__name__ not in _FLOAT32_INSIDE:
+    if type(_last(model)).__name__ not in _FLOAT32_INSIDE:
         return model
-    cast = ("edgepack_cast", CastTransformer(dtype=np.float32))
-    return Pipeline([*model.steps[:-1], cast, model.steps[-1]])
+    steps = list(model.steps) if isinstance(model, Pipeline) else [("edgepack_model", model)]
+    return Pipeline([*steps[:-1], ("edgepack_cast", CastTransformer(dtype=np.float32)), steps[-1]])
+
+
+def _last(model: Any) -> Any:  # noqa: ANN401
+    while isinstance(model, Pipeline):
+        model = model.steps[-1][1]
+    return model
 
 
 def _convert(model: Any, task: Task, initial_types: Any) -> ModelProto:  # noqa: ANN401
-    last = model
-    while isinstance(last, Pipeline):
-        last = last.steps[-1][1]
+    last = _last(model)
     # zipmap would make probabilities a list of dictionaries. Some classifiers (LinearSVC) refuse
     # the option; in a pipeline they must be named all the same, or it is set for them.
     choices: list[Any] = [None]

@@ -36,8 +36,8 @@ class ModelFacts:
 
     framework: str
     description: str
-    task: Task | None
     packages: dict[str, str]
+    task: Task | None = None
     messages: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()

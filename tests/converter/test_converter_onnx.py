@@ -1,0 +1,238 @@
+"""Ready ONNX files: made by skl2onnx, and by hand without scikit-learn."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from converter_models import Table, opened, run, variant
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from edgepack.bundle.contract import Datatype, Task
+from edgepack.converter import ModelFileError, Precision, UnfitDataError
+from edgepack.runtime import load
+from edgepack.runtime.dataset import read_dataset
+from edgepack.runtime.dataset_inputs import to_inputs
+
+FEATURES, HIDDEN, CLASSES = 8, 512, 3
+
+
+def weights(seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.normal(size=(FEATURES, HIDDEN)).astype(np.float32) / 3,
+        rng.normal(size=HIDDEN).astype(np.float32),
+        rng.normal(size=(HIDDEN, CLASSES)).astype(np.float32) / 10,
+    ]
+
+
+def network(*, softmax: bool = True, batch: int | str = "N", columns: int = CLASSES) -> Any:
+    """A network of two layers, written by hand."""
+    first, bias, second = weights()
+    nodes = [
+        helper.make_node("Gemm", ["input", "first", "bias"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("MatMul", ["active", "second"], ["logits"]),
+    ]
+    output = "logits"
+    if softmax:
+        nodes.append(helper.make_node("Softmax", ["logits"], ["output"], axis=1))
+        output = "output"
+    constants = {"first": first, "bias": bias, "second": second[:, :columns]}
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, FEATURES])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, columns])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def answers(rows: np.ndarray) -> np.ndarray:
+    """What the network gives, in numpy."""
+    first, bias, second = weights()
+    logits = np.maximum(rows @ first + bias, 0) @ second
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Table:
+    values = np.random.default_rng(1).normal(size=(400, FEATURES)).astype(np.float32)
+    path = tmp_path / "rows.npz"
+    np.savez(path, X=values, y=answers(values).argmax(axis=1))
+    return Table(values, None, path, "y")
+
+
+def written(model: Any, path: Path) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_a_network_made_by_hand(rows: Table, tmp_path: Path) -> None:
+    """A Softmax makes it a classifier with a label; int8 is made, smaller, and close."""
+    report = run(written(network(), tmp_path / "net.onnx"), rows, tmp_path)
+    assert Task.CLASSIFICATION is report.task
+    assert {"onnx-fp32", "onnx-int8"} == {item.name for item in report.variants if item.kept}
+    int8, fp32 = variant(report, "onnx-int8"), variant(report, "onnx-fp32")
+    assert int8.parity is not None
+    assert fp32.parity is not None
+    assert int8.parity.value >= 0.99
+    assert 1.0 == fp32.parity.figures["accuracy"]
+    with load(report.path) as model:
+        got = model.predict({"input": rows.train})
+    assert answers(rows.train).argmax(axis=1).tolist() == got["label"].tolist()
+    np.testing.assert_allclose(got["probabilities"], answers(rows.train), rtol=1e-4, atol=1e-6)
+
+
+def test_logits_with_classes_as_truth_are_a_classifier(rows: Table, tmp_path: Path) -> None:
+    """A bare matrix of numbers is a classifier when the truth is one of its columns."""
+    report = run(written(network(softmax=False), tmp_path / "net.onnx"), rows, tmp_path)
+    assert Task.CLASSIFICATION is report.task
+    assert ["label", "scores"] == [spec.name for spec in opened(report).contract.outputs]
+
+
+def test_logits_without_truth_are_tensors(rows: Table, tmp_path: Path) -> None:
+    """Without truth nothing is guessed: tensors in, tensors out, by the file's own names."""
+    data = tmp_path / "rows.npy"
+    np.save(data, rows.train)
+    model = written(network(softmax=False), tmp_path / "net.onnx")
+    report = run(model, Table(None, None, data, ""), tmp_path, label=None)
+    assert Task.GENERIC is report.task
+    assert ["logits"] == [spec.name for spec in opened(report).contract.outputs]
+
+
+def test_the_task_can_be_given(rows: Table, tmp_path: Path) -> None:
+    """A task that is given decides."""
+    model = written(network(softmax=False), tmp_path / "net.onnx")
+    report = run(model, rows, tmp_path, task=Task.GENERIC, precision=Precision.FP32)
+    assert Task.GENERIC is report.task
+
+
+def test_a_fixed_batch_is_looped(rows: Table, tmp_path: Path) -> None:
+    """A file of a fixed batch serves any number of rows."""
+    model = written(network(batch=1), tmp_path / "net.onnx")
+    report = run(model, rows, tmp_path)
+    bundle = opened(report)
+    assert 1 == bundle.contract.variants[0].inputs[0].batch
+    with load(report.path) as packed:
+        got = packed.predict({"input": rows.train[:5]})
+    np.testing.assert_allclose(got["probabilities"], answers(rows.train[:5]), rtol=1e-4, atol=1e-6)
+
+
+def test_one_column_is_a_regression(rows: Table, tmp_path: Path) -> None:
+    """One number a row is a regression's value."""
+    model = written(network(softmax=False, columns=1), tmp_path / "net.onnx")
+    data = tmp_path / "rows.npy"
+    np.save(data, rows.train)
+    report = run(model, Table(None, None, data, ""), tmp_path, label=None, precision=Precision.FP32)
+    assert Task.REGRESSION is report.task
+    assert [("value", (-1,))] == [(s.name, s.shape) for s in opened(report).contract.outputs]
+
+
+@pytest.mark.parametrize("zipmap", [True, False])
+def test_a_file_of_skl2onnx(zipmap: bool, iris_table: Table, tmp_path: Path) -> None:
+    """skl2onnx's own files are taken, also with its dictionaries of probabilities."""
+    from skl2onnx import to_onnx
+
+    train = iris_table.train.to_numpy(np.float32)
+    model = LogisticRegression(max_iter=500).fit(train, iris_table.train_labels)
+    file = to_onnx(model, train[:1], options={"zipmap": zipmap}, target_opset=17)
+    report = run(written(file, tmp_path / "iris.onnx"), iris_table, tmp_path)
+    assert Task.CLASSIFICATION is report.task
+    assert zipmap == any("ZipMap is left out" in message for message in report.messages)
+    contract = opened(report).contract
+    assert ["label", "probabilities"] == [spec.name for spec in contract.outputs]
+    assert tuple(iris_table.train.columns) == contract.inputs[0].feature_names
+    with load(report.path) as packed:
+        dataset = read_dataset(iris_table.path, label="target")
+        got = packed.predict(to_inputs(dataset, contract))["label"]
+    table = np.column_stack([dataset.arrays[name] for name in iris_table.train.columns])
+    assert model.predict(table.astype(np.float32)).tolist() == got.tolist()
+
+
+def test_weights_beside_the_file_are_taken_in(rows: Table, tmp_path: Path) -> None:
+    """External data becomes part of the packed file."""
+    path = tmp_path / "net.onnx"
+    onnx.save(
+        network(),
+        path,
+        save_as_external_data=True,
+        location="net.weights",
+        size_threshold=16,
+    )
+    assert (tmp_path / "net.weights").exists()
+    report = run(path, rows, tmp_path, precision=Precision.FP32)
+    with load(report.path) as packed:
+        got = packed.predict({"input": rows.train})
+    np.testing.assert_allclose(got["probabilities"], answers(rows.train), rtol=1e-4, atol=1e-6)
+
+
+def test_weights_outside_the_folder_are_refused(rows: Table, tmp_path: Path) -> None:
+    """External data may not lie outside the model's folder."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    model = network()
+    onnx.save(
+        model, inner / "net.onnx", save_as_external_data=True, location="w", size_threshold=16
+    )
+    (inner / "w").rename(tmp_path / "w")
+    found = onnx.load(inner / "net.onnx", load_external_data=False)
+    for tensor in found.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../w"
+    path = written(found, inner / "net.onnx")
+    with pytest.raises(ModelFileError, match="not a file beside it"):
+        run(path, rows, tmp_path)
+
+
+def test_a_truncated_file_is_refused(rows: Table, tmp_path: Path) -> None:
+    """Half an ONNX file is told as such."""
+    path = written(network(), tmp_path / "net.onnx")
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ModelFileError, match="truncated ONNX"):
+        run(path, rows, tmp_path)
+
+
+def test_an_invalid_graph_is_refused(rows: Table, tmp_path: Path) -> None:
+    """A whole file with a graph that makes no sense is one line."""
+    model = network()
+    model.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(ModelFileError, match="not a valid ONNX model"):
+        run(written(model, tmp_path / "net.onnx"), rows, tmp_path)
+
+
+def test_rows_of_another_width_are_refused(rows: Table, tmp_path: Path) -> None:
+    """Data of another width than the file's input says what it should be."""
+    data = tmp_path / "wide.npy"
+    np.save(data, np.zeros((100, FEATURES + 1), np.float32))
+    path = written(network(), tmp_path / "net.onnx")
+    with pytest.raises(Exception, match=r"must have shape \[-1, 8\], got \[100, 9\].*label"):
+        run(path, Table(None, None, data, ""), tmp_path, label=None)
+
+
+def test_classes_of_one_kind_are_refused(rows: Table, tmp_path: Path) -> None:
+    """A truth of one class proves nothing."""
+    data = tmp_path / "one.npz"
+    np.savez(data, X=rows.train, y=np.zeros(len(rows.train), int))
+    path = written(network(), tmp_path / "net.onnx")
+    with pytest.raises(UnfitDataError, match="at least 2 classes, got only '0'"):
+        run(path, Table(None, None, data, "y"), tmp_path)
+
+
+def test_double_precision_files_stay_double(tmp_path: Path) -> None:
+    """A file with float64 inputs keeps them in the contract."""
+    from skl2onnx import to_onnx
+
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(200, 3))
+    model = Ridge().fit(train, train @ [1.0, 2.0, 3.0])
+    data = tmp_path / "rows.npy"
+    np.save(data, train)
+    path = written(to_onnx(model, train[:1], target_opset=17), tmp_path / "ridge.onnx")
+    report = run(path, Table(None, None, data, ""), tmp_path, label=None)
+    assert Datatype.FP64 is opened(report).contract.inputs[0].datatype

@@ -1,0 +1,349 @@
+"""Every family of scikit-learn's estimators, on real data, against the original."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from converter_models import Table, digits, fit_and_save, opened, run, save, table, variant
+from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC, SVR, LinearSVC
+
+from edgepack.bundle.contract import Datatype, Nonfinite, Task
+from edgepack.converter import Precision, UnfitDataError, UnsupportedModelError
+from edgepack.runtime import load
+from edgepack.runtime.dataset import read_dataset
+from edgepack.runtime.dataset_inputs import to_inputs
+
+TREES = "a tree ensemble compares numbers"
+SVM = "a support vector machine"
+LINEAR = "a linear model"
+FAMILIES: list[tuple[str, Any, Task, set[str], str | None]] = [
+    ("breast", LogisticRegression(max_iter=5000), Task.CLASSIFICATION, {"probabilities"}, LINEAR),
+    ("breast", make_pipeline(StandardScaler(), LinearSVC()), Task.CLASSIFICATION, {"scores"}, None),
+    ("wine", make_pipeline(StandardScaler(), SVC()), Task.CLASSIFICATION, set(), SVM),
+    (
+        "breast",
+        make_pipeline(StandardScaler(), SGDClassifier(random_state=0)),
+        Task.CLASSIFICATION,
+        {"scores"},
+        None,
+    ),
+    ("iris", KNeighborsClassifier(), Task.CLASSIFICATION, {"probabilities"}, None),
+    (
+        "breast",
+        RandomForestClassifier(20, random_state=0),
+        Task.CLASSIFICATION,
+        {"probabilities"},
+        TREES,
+    ),
+    (
+        "wine",
+        GradientBoostingClassifier(n_estimators=20),
+        Task.CLASSIFICATION,
+        {"probabilities"},
+        TREES,
+    ),
+    (
+        "breast",
+        HistGradientBoostingClassifier(max_iter=20),
+        Task.CLASSIFICATION,
+        {"probabilities"},
+        TREES,
+    ),
+    ("diabetes", Ridge(), Task.REGRESSION, {"value"}, LINEAR),
+    ("diabetes", SVR(C=50), Task.REGRESSION, {"value"}, SVM),
+    ("diabetes", RandomForestRegressor(20, random_state=0), Task.REGRESSION, {"value"}, TREES),
+    ("diabetes", HistGradientBoostingRegressor(max_iter=20), Task.REGRESSION, {"value"}, TREES),
+    ("breast", IsolationForest(n_estimators=10, random_state=0), Task.OUTLIER, {"scores"}, TREES),
+    ("iris", KMeans(3, n_init=3, random_state=0), Task.CLUSTERING, set(), None),
+    ("wine", StandardScaler(), Task.TRANSFORM, {"value"}, None),
+    ("diabetes", PCA(4), Task.TRANSFORM, {"value"}, None),
+]
+
+
+@pytest.fixture(scope="module")
+def tables(models: Path) -> dict[str, Table]:
+    return {name: table(name, models) for name in ("breast", "diabetes", "iris", "wine")}
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "task", "outputs", "why_no_int8"),
+    FAMILIES,
+    ids=[f"{type(item[1]).__name__}-{item[0]}" for item in FAMILIES],
+)
+def test_family(
+    data: str,
+    model: Any,
+    task: Task,
+    outputs: set[str],
+    why_no_int8: str | None,
+    tables: dict[str, Table],
+    tmp_path: Path,
+) -> None:
+    """The packed model answers every row of the file as the original does, labels exactly."""
+    source = tables[data]
+    path = fit_and_save(model, source, tmp_path / "model.joblib")
+    report = run(path, source, tmp_path)
+    kept = next(item for item in report.variants if item.kept)
+    assert task is report.task
+    assert kept.parity is not None
+    assert kept.parity.value == 1.0
+    contract = opened(report).contract
+    assert outputs <= {spec.name for spec in contract.outputs}
+    int8 = variant(report, "onnx-int8")
+    assert not int8.kept
+    assert (why_no_int8 or "nothing to") in (int8.reason or "")
+    _check_every_row(model, source, report)
+
+
+def _check_every_row(model: Any, source: Table, report: Any) -> None:
+    dataset = read_dataset(source.path, label=source.label)
+    frame = pd.read_csv(source.path).drop(columns=source.label)
+    with load(report.path) as packed:
+        got = packed.predict(to_inputs(dataset, packed.contract))
+    if "label" in got:
+        assert model.predict(frame).tolist() == got["label"].tolist()
+    if "probabilities" in got:
+        np.testing.assert_allclose(got["probabilities"], model.predict_proba(frame), 1e-4, 1e-5)
+    if "value" in got:
+        expected = model.predict(frame) if hasattr(model, "predict") else model.transform(frame)
+        np.testing.assert_allclose(got["value"], expected, rtol=1e-4, atol=1e-5)
+
+
+LEAKS = ["UDI", "Product ID", "TWF", "HDF", "PWF", "OSF", "RNF"]
+NUMBERS = ["Air temperature [K]", "Process temperature [K]", "Rotational speed [rpm]"]
+
+
+@pytest.fixture(scope="module")
+def machines(shared_data: Path) -> Table:
+    """AI4I 2020: ten thousand rows of a milling machine, with the text column Type."""
+    path = shared_data / "ai4i2020" / "ai4i2020.csv"
+    frame = pd.read_csv(path, encoding="utf-8-sig")
+    label = next(name for name in frame.columns if name.startswith("Machine"))
+    train = frame[frame.index % 2 == 0]
+    return Table(train.drop(columns=[label, *LEAKS]), train[label], path, label)
+
+
+def _encoded(encoder: Any, data: Table) -> ColumnTransformer:
+    numbers = [name for name in data.train.columns if name != "Type"]
+    return ColumnTransformer([("kind", encoder, ["Type"]), ("number", StandardScaler(), numbers)])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "model"),
+    [
+        (OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=500)),
+        (OrdinalEncoder(), HistGradientBoostingClassifier(max_iter=50, random_state=0)),
+        (OneHotEncoder(), RandomForestClassifier(30, random_state=0)),
+    ],
+    ids=["logistic", "hist-gradient-boosting", "forest"],
+)
+def test_text_column(encoder: Any, model: Any, machines: Table, tmp_path: Path) -> None:
+    """A text column goes in as text; labels are equal on all 10,000 rows of the file."""
+    pipeline = make_pipeline(_encoded(encoder, machines), model)
+    path = fit_and_save(pipeline, machines, tmp_path / "machines.joblib")
+    report = run(path, machines, tmp_path, precision=Precision.FP32)
+    contract = opened(report).contract
+    specs = {spec.name: spec for spec in contract.inputs}
+    assert list(machines.train.columns) == list(specs)
+    assert specs["Type"].datatype is Datatype.BYTES
+    assert specs["Type"].shape == (-1, 1)
+    assert any("'UDI'" in message for message in report.messages)
+    frame = pd.read_csv(machines.path, encoding="utf-8-sig")
+    with load(report.path) as packed:
+        inputs = to_inputs(read_dataset(machines.path, label=machines.label), contract)
+        got = packed.predict(inputs)["label"]
+    assert pipeline.predict(frame[list(machines.train.columns)]).tolist() == got.tolist()
+
+
+def test_rows_on_a_threshold_get_float64(machines: Table, tmp_path: Path) -> None:
+    """Where float32 turns rows at a tree's split points, the variant takes float64 and says so."""
+    pipeline = make_pipeline(
+        _encoded(OneHotEncoder(), machines), RandomForestClassifier(30, random_state=0)
+    )
+    path = fit_and_save(pipeline, machines, tmp_path / "machines.joblib")
+    report = run(path, machines, tmp_path)
+    assert not variant(report, "onnx-fp32").kept
+    assert "rows are outside" in (variant(report, "onnx-fp32").reason or "")
+    assert variant(report, "onnx-fp64").kept
+    assert any("needs float64" in message for message in report.messages)
+
+
+def test_columns_by_name_without_text(machines: Table, tmp_path: Path) -> None:
+    """A ColumnTransformer by names over numbers is one matrix of the columns that it takes."""
+    model = make_pipeline(
+        ColumnTransformer([("n", StandardScaler(), NUMBERS)]), LogisticRegression()
+    )
+    path = fit_and_save(model, machines, tmp_path / "machines.joblib")
+    report = run(path, machines, tmp_path, precision=Precision.FP32)
+    (spec,) = opened(report).contract.inputs
+    assert ("x", tuple(NUMBERS)) == (spec.name, spec.feature_names)
+    assert any("the model drops these" in message for message in report.messages)
+
+
+@pytest.mark.parametrize("suffix", [".joblib", ".pkl", ".skops"])
+def test_each_kind_of_file(suffix: str, iris_table: Table, tmp_path: Path) -> None:
+    """joblib, pickle and skops files give the same model."""
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+        iris_table.train, iris_table.train_labels
+    )
+    path = save(model, tmp_path / f"iris{suffix}")
+    report = run(path, iris_table, tmp_path, precision=Precision.FP32)
+    expected = {".joblib": "joblib file", ".pkl": "pickle file", ".skops": "skops"}[suffix]
+    assert expected in report.source
+    assert "Pipeline(StandardScaler, LogisticRegression)" in report.source
+    assert "iris" == report.name
+
+
+def test_text_labels(iris_table: Table, tmp_path: Path) -> None:
+    """Classes that are text come out as text, and the truth is matched to them."""
+    names = np.array(["setosa", "versicolor", "virginica"], dtype=object)
+    frame = pd.read_csv(iris_table.path)
+    frame["target"] = names[frame["target"]]
+    data = tmp_path / "iris.csv"
+    frame.to_csv(data, index=False)
+    model = LogisticRegression(max_iter=500).fit(frame.drop(columns="target"), frame["target"])
+    source = Table(None, None, data, "target")
+    report = run(save(model, tmp_path / "iris.joblib"), source, tmp_path)
+    contract = opened(report).contract
+    assert tuple(names) == contract.class_names
+    assert Datatype.BYTES is contract.outputs[0].datatype
+    parity = variant(report, "onnx-fp32").parity
+    assert parity is not None
+    assert parity.figures["accuracy"] > 0.9
+
+
+def test_missing_values_where_the_model_takes_them(tmp_path: Path) -> None:
+    """A model that was made for NaN gets NaN on the device too, and answers it the same."""
+    source = table("wine", tmp_path)
+    holes = source.train.mask(np.random.default_rng(0).random(source.train.shape) < 0.1)
+    model = HistGradientBoostingClassifier(max_iter=20).fit(holes, source.train_labels)
+    report = run(save(model, tmp_path / "wine.joblib"), source, tmp_path)
+    assert Nonfinite.NAN is opened(report).contract.inputs[0].nonfinite
+
+
+def test_missing_values_in_the_data_and_an_imputer(tmp_path: Path) -> None:
+    """NaN in the data goes through a pipeline that fills it in."""
+    source = table("wine", tmp_path)
+    frame = pd.read_csv(source.path)
+    frame.iloc[::7, 0] = np.nan
+    frame.to_csv(source.path, index=False)
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    path = save(model.fit(frame.drop(columns="target"), frame["target"]), tmp_path / "wine.joblib")
+    report = run(path, source, tmp_path)
+    assert Nonfinite.NAN is opened(report).contract.inputs[0].nonfinite
+    _check_every_row(model, source, report)
+
+
+def test_missing_values_where_the_model_takes_none(tmp_path: Path) -> None:
+    """NaN that the original refuses is one line that names the column."""
+    source = table("wine", tmp_path)
+    path = fit_and_save(make_pipeline(StandardScaler(), SVC()), source, tmp_path / "wine.joblib")
+    frame = pd.read_csv(source.path)
+    frame.iloc[:3, 2] = np.nan
+    frame.to_csv(source.path, index=False)
+    with pytest.raises(UnfitDataError, match=r"takes no NaN.*'ash' \(3 rows\)"):
+        run(path, source, tmp_path)
+
+
+def test_without_missing_values_nan_is_refused(
+    digits_model: Path, digits_table: Table, tmp_path: Path
+) -> None:
+    """A model that takes no NaN has it refused by the contract."""
+    report = run(digits_model, digits_table, tmp_path)
+    assert Nonfinite.REJECT is opened(report).contract.inputs[0].nonfinite
+
+
+def test_unnamed_columns_get_names(digits_model: Path, digits_table: Table, tmp_path: Path) -> None:
+    """Data without column names gives features called x0, x1 and so on."""
+    report = run(digits_model, digits_table, tmp_path)
+    (spec,) = opened(report).contract.inputs
+    assert tuple(f"x{index}" for index in range(64)) == spec.feature_names
+    assert (0.0, 16.0) == (spec.minimum, spec.maximum)
+
+
+def test_columns_by_order(tmp_path: Path) -> None:
+    """A model without names takes the data's columns by order, says so, and keeps their names."""
+    source = table("iris", tmp_path, names=False)
+    path = fit_and_save(LogisticRegression(max_iter=500), source, tmp_path / "iris.joblib")
+    report = run(path, source, tmp_path)
+    (spec,) = opened(report).contract.inputs
+    assert ("sepal length", "sepal width", "petal length", "petal width") == spec.feature_names
+    assert any("by order" in message for message in report.messages)
+
+
+def test_grid_search_is_its_best_estimator(iris_table: Table, tmp_path: Path) -> None:
+    """A search is converted as the estimator that it found."""
+    from sklearn.model_selection import GridSearchCV
+
+    model = GridSearchCV(LogisticRegression(max_iter=300), {"C": [0.1, 1.0]}, cv=2)
+    path = fit_and_save(model, iris_table, tmp_path / "iris.joblib")
+    report = run(path, iris_table, tmp_path, precision=Precision.FP32)
+    assert "LogisticRegression" in report.source
+
+
+def test_a_model_of_another_version_says_so(iris_table: Table, tmp_path: Path) -> None:
+    """A file of another scikit-learn becomes one readable message."""
+    model = LogisticRegression(max_iter=300).fit(iris_table.train, iris_table.train_labels)
+    path = save(model, tmp_path / "iris.pkl")
+    import sklearn
+
+    mine = sklearn.__version__.encode()
+    other = b"1.0.0".ljust(len(mine), b"0")[: len(mine)]
+    path.write_bytes(path.read_bytes().replace(mine, other))
+    report = run(path, iris_table, tmp_path, precision=Precision.FP32)
+    found = [message for message in report.messages if "was saved with scikit-learn" in message]
+    assert 1 == len(found)
+    assert other.decode() in found[0]
+
+
+def test_several_regression_targets(tmp_path: Path) -> None:
+    """A regressor of two targets gives a matrix."""
+    source = digits(tmp_path)
+    targets = np.column_stack([source.train_labels, source.train_labels**2]).astype(float)
+    model = Ridge().fit(source.train, targets)
+    data = tmp_path / "rows.npy"
+    np.save(data, source.train[:200])
+    path = save(model, tmp_path / "two.joblib")
+    report = run(path, Table(None, None, data, ""), tmp_path, label=None)
+    assert (-1, 2) == opened(report).contract.outputs[0].shape
+
+
+UNSUPPORTED = [
+    ("not fitted", lambda data: LogisticRegression(), UnsupportedModelError, "not fitted"),
+    (
+        "no predict",
+        lambda data: __import__("sklearn.cluster").cluster.DBSCAN().fit(data.train),
+        UnsupportedModelError,
+        "DBSCAN has no predict",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"), [item[1:] for item in UNSUPPORTED], ids=[i[0] for i in UNSUPPORTED]
+)
+def test_what_cannot_be_converted(
+    make: Any, error: type[Exception], text: str, iris_table: Table, tmp_path: Path
+) -> None:
+    """What has no answers for new rows is refused in one line that says why."""
+    path = save(make(iris_table), tmp_path / "model.joblib")
+    with pytest.raises(error, match=text):
+        run(path, iris_table, tmp_path)
