@@ -77,6 +77,13 @@ class Engine(Protocol):
             EngineMissingError: The engine is not installed.
         """
 
+    def prepare(self) -> None:
+        """Import the engine's package now instead of when the first model is opened.
+
+        Raises:
+            EngineMissingError: The engine is not installed.
+        """
+
     def check(self, variant: Variant) -> None:
         """Tell whether the engine here can run the variant, as far as its requirements say.
 

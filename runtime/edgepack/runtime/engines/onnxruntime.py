@@ -56,6 +56,10 @@ class OnnxRuntimeEngine:
             # Debian's package and some builds carry another distribution name.
             return {_NAME: str(_import().__version__)}
 
+    def prepare(self) -> None:
+        """Import onnxruntime."""
+        _import()
+
     def check(self, variant: Variant) -> None:
         """Refuse another engine's variant and operator domains that this build does not have."""
         if variant.engine.engine != _NAME:
