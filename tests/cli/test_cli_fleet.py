@@ -32,7 +32,7 @@ def test_the_life_of_a_model(edgepack, bundle, second, broker, prefix, common):
     one = [*common, "--device", "dev-1", "--wait", "--timeout", "20"]
     with in_background(FakeDevice(broker.url, prefix)):
         first = edgepack("deploy", bundle, *one)
-        assert (0, "tiny 1.0.0: 1 devices") == (first.code, first.out.partition(",")[0])
+        assert (0, "tiny 1.0.0: 1 device") == (first.code, first.out.partition(",")[0])
         assert "dev-1: confirmed" in first.err
         upgraded = edgepack("deploy", second, *one, "--json")
         assert (0, {"dev-1": 2}) == (upgraded.code, upgraded.document["generations"])
@@ -41,9 +41,9 @@ def test_the_life_of_a_model(edgepack, bundle, second, broker, prefix, common):
         watched = edgepack("watch", *common[:4], "--once")
         assert ["dev-1", "online", "tiny", "1.1.0"] == watched.out.splitlines()[1].split()[:4]
         back = edgepack("rollback", "tiny", *one)
-        assert (0, True) == (back.code, back.out.startswith("tiny 1.0.0: 1 devices"))
+        assert (0, True) == (back.code, back.out.startswith("tiny 1.0.0: 1 device"))
         gone = edgepack("remove", "tiny", *one)
-        assert (0, True) == (gone.code, gone.out.startswith("tiny removed: 1 devices"))
+        assert (0, True) == (gone.code, gone.out.startswith("tiny removed: 1 device"))
         row = edgepack("watch", *common[:4], "--once", "--json").document
         assert {"device": "dev-1", "status": "online", "held": False} == row
 

@@ -15,7 +15,7 @@ from edgepack.bundle import (
 )
 from edgepack.bundle.contract import TensorSpec, Variant
 from edgepack.cli.config import add_keys_argument, add_root_argument, settings
-from edgepack.cli.console import plain, print_json, print_table, say, size
+from edgepack.cli.console import count, plain, print_json, print_table, say, size
 from edgepack.cli.errors import UsageError
 from edgepack.cli.parity_text import figures, verdict
 from edgepack.trust import RELEASE, PrivateKey, Root
@@ -37,7 +37,8 @@ def run_inspect(args: argparse.Namespace) -> int:
     contract = bundle.contract
     say(f"{contract.name} {contract.version}: {contract.task.value}, format {contract.format}")
     say(f"digest   {bundle.digest}")
-    say(f"size     {size(bundle.size_bytes)}, {len(bundle.signatures)} signatures (not verified)")
+    signatures = count(len(bundle.signatures), "signature")
+    say(f"size     {size(bundle.size_bytes)}, {signatures} (not verified)")
     for spec in contract.inputs:
         say(f"input    {_spec(spec)}")
     for spec in contract.outputs:
@@ -99,10 +100,11 @@ def run_sign(args: argparse.Namespace) -> int:
         raise UsageError(str(exc)) from exc
     bundle = open_bundle(args.bundle)
     if args.json:
-        signatures = len(bundle.signatures)
-        print_json({"digest": bundle.digest, "sequence": sequence, "signatures": signatures})
+        number = len(bundle.signatures)
+        print_json({"digest": bundle.digest, "sequence": sequence, "signatures": number})
     else:
-        say(f"{args.bundle}: {len(bundle.signatures)} signatures, sequence {sequence}")
+        signatures = count(len(bundle.signatures), "signature")
+        say(f"{args.bundle}: {signatures}, sequence {sequence}")
     return 0
 
 

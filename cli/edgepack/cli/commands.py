@@ -37,6 +37,17 @@ class Command:
         return getattr(module, self.add), getattr(module, self.run)
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add -v to a command, or to a verb of one."""
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=argparse.SUPPRESS,  # else it would undo `edgepack -v COMMAND`
+        help="tracebacks and a debug log",
+    )
+
+
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "see the whole way on this machine in a minute", "demo"),
     Command("keygen", "make root, release and deploy keys", "keys"),

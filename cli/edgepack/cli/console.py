@@ -71,6 +71,11 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.1f} GB"
 
 
+def count(number: int, what: str) -> str:
+    """A number of things: "1 device", "2 devices"."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator["Progress | None"]:
     """A progress bar on stderr while a person looks at it; None otherwise."""

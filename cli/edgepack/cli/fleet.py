@@ -13,7 +13,7 @@ from edgepack.cli.config import (
     add_root_argument,
     settings,
 )
-from edgepack.cli.console import note, print_json, progress, safe, say, size
+from edgepack.cli.console import count, note, print_json, progress, safe, say, size
 from edgepack.cli.errors import UsageError
 from edgepack.fleet import MergePolicy, Operator, Outcome, Signer, Targets, parse_broker_url
 from edgepack.fleet.blobs import UploadProgress
@@ -230,7 +230,8 @@ def _showing(
 def _print(outcome: Outcome) -> None:
     what = "removed" if outcome.digest is None and not outcome.version else outcome.version
     sent = f", {size(outcome.sent_bytes)} to the broker" if outcome.sent_bytes else ""
-    say(f"{outcome.model} {what}: {len(outcome.generations)} devices{sent}")
+    devices = count(len(outcome.generations), "device")
+    say(f"{outcome.model} {what}: {devices}{sent}")
     ends = {one.device: one for one in outcome.devices}
     for device, generation in sorted(outcome.generations.items()):
         end = ends.get(device)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from edgepack.cli.commands import COMMANDS, Command
+from edgepack.cli.commands import COMMANDS, Command, add_verbose
 from edgepack.cli.exit_codes import epilog
 
 _INTERRUPTED = 130
@@ -101,13 +101,7 @@ def _add(
     add_arguments, run = command.load()
     parser.description = f"{command.summary[0].upper()}{command.summary[1:]}."
     add_arguments(parser)
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action="store_true",
-        default=argparse.SUPPRESS,  # else it would undo `edgepack -v COMMAND`
-        help="tracebacks and a debug log",
-    )
+    add_verbose(parser)
     parser.set_defaults(run=run)
 
 

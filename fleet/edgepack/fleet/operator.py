@@ -80,8 +80,8 @@ class Outcome:
                 f"{one.detail or 'no detail given'}"
                 for one in refused
             )
-            count = f"{len(refused)} of {len(self.devices)} devices"
-            raise DeviceRefusedError(f"{count} did not take {self.model} {self.version}: {told}")
+            share = f"{len(refused)} of {len(self.devices)} devices did not take"
+            raise DeviceRefusedError(f"{share} {self.model} {self.version}: {told}")
 
 
 @asynccontextmanager

@@ -171,7 +171,7 @@ def _apply(device: _Device, out: OutTopic, payload: bytes) -> None:
 
 def _metrics(fields: dict[str, JsonValue]) -> _Metrics:
     figures = {
-        name: float(value)
+        name: value
         for name, value in fields.items()
         if name in _FIGURES and isinstance(value, int | float) and not isinstance(value, bool)
     }
