@@ -50,13 +50,19 @@ def clean(model: ModelProto) -> ModelProto:
     """Repair what converters leave behind, in place; the answers stay.
 
     - ONNX's own domain imported twice (skl2onnx writes "" and "" again): once, the later version.
+    - Domains that no node uses (onnxruntime's optimizer imports all that it knows): gone, for an
+      engine without them would refuse the file.
     - Output sizes that are declared and wrong: free, so that the engine does not warn.
     - Names of the machine or of the writer's inner life: gone.
     """
+    used = {""} | {_domain(node.domain) for node in _nodes(model.graph)}
+    for function in model.functions:
+        used |= {function.domain} | {_domain(item.domain) for item in function.opset_import}
     versions: dict[str, int] = {}
     for item in model.opset_import:
-        domain = "" if item.domain == "ai.onnx" else item.domain
-        versions[domain] = max(item.version, versions.get(domain, 0))
+        domain = _domain(item.domain)
+        if domain in used:
+            versions[domain] = max(item.version, versions.get(domain, 0))
     del model.opset_import[:]
     model.opset_import.extend(
         helper.make_opsetid(domain, version) for domain, version in sorted(versions.items())
@@ -190,6 +196,10 @@ def ends_in_softmax(model: ModelProto, tensor: str) -> bool:
     while node is not None and node.op_type in ("Identity", "Reshape", "Squeeze", "Cast"):
         node = makers.get(node.input[0])
     return node is not None and node.op_type == "Softmax"
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
 
 
 def _nodes(graph: GraphProto) -> list[NodeProto]:
