@@ -1,36 +1,39 @@
-"""Wires the parts of the agent together; the only module that knows them all."""
+"""Wires the parts of the agent together; the only module that knows them all.
+
+Serving comes first: the modules that install, fetch and verify are imported when the models
+answer already.
+"""
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import signal
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.config import AgentConfig
-from edgepack.agent.control import ControlServer
 from edgepack.agent.disk import FolderLock, make_folder
-from edgepack.agent.errors import FetchError
-from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.desires import Desires
-from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
-from edgepack.agent.install.worker import Worker
+from edgepack.agent.install.recover import recover
+from edgepack.agent.install.slots import Slots
 from edgepack.agent.link import Incoming, Link
 from edgepack.agent.report.outbox import Outbox
-from edgepack.agent.report.publisher import Publisher, describe_device
+from edgepack.agent.report.publisher import Publisher
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.registry import Registry
 from edgepack.trust.decode import encode
-from edgepack.wire.desired import Desired
 from edgepack.wire.topics import DeviceTopics
+
+if TYPE_CHECKING:
+    from edgepack.agent.install.installing import Installing
 
 logger = logging.getLogger(__name__)
 
 _RUNNING = "running"
 _DRAIN_S = 5.0
+_SERVE_FIRST_S = 1.0
 
 
 class Agent:
@@ -52,19 +55,11 @@ class Agent:
         self._topics = DeviceTopics(config.prefix, config.device)
         self._journal = Journal(state_dir / "agent.db")
         self._outbox = Outbox(state_dir / "outbox.db", max_rows=config.limits.outbox_rows)
-        blobs = BlobStore(state_dir)
-        worker = Worker(Path(config.root), self_test_timeout_s=config.limits.self_test_s)
+        self._blobs = BlobStore(state_dir)
         instance = self._journal.instance()
         self._registry = Registry(config.drift)
-        self._publisher = Publisher(
-            config,
-            self._topics,
-            describe_device(
-                config, instance=instance, version=importlib.metadata.version("edgepack")
-            ),
-            self._outbox,
-            self._registry,
-        )
+        self._publisher = Publisher(config, instance, self._topics, self._outbox, self._registry)
+        self._slots = Slots(self._journal, self._blobs, self._publisher)
         self._server = RequestServer(
             self._registry,
             self._topics,
@@ -85,35 +80,32 @@ class Agent:
             on_message=self._route,
         )
         self._publisher.link = self._server.link = self._link
-        self.installer = Installer(
-            journal=self._journal,
-            blobs=blobs,
-            fetcher=Fetcher(
-                blobs,
-                self._link,
-                prefix=config.prefix,
-                max_bundle_bytes=int(config.limits.max_bundle_mb * 1e6),
-            ),
-            worker=worker,
-            serving=self._registry,
-            announcer=self._publisher,
-            probation=config.probation,
-        )
-        self._desires = Desires(
-            config,
-            self._journal,
-            worker,
-            accepted=self._accept,
-            refused=self._publisher.refused,
-        )
+        self._installing: Installing | None = None
+        self._early_desired: bytes | None = None
 
     async def start(self) -> None:
         """Serve what was served before; needs no network."""
         unclean = self._journal.meta(_RUNNING) == b"1"
         self._journal.set_meta(_RUNNING, b"1")
-        self._publisher.restore(self.installer.slots.by_name, 0)
-        self._desires.restore()  # first: what fails now fails under its generation
-        await self.installer.start(unclean=unclean)
+        self._publisher.restore(self._slots.by_name, self._slots.generation)
+        await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)
+
+    def installing(self) -> "Installing":
+        """Everything that changes what is installed; made at the first call."""
+        if self._installing is None:
+            from edgepack.agent.install.installing import Installing
+
+            self._installing = Installing(
+                self._config,
+                slots=self._slots,
+                journal=self._journal,
+                blobs=self._blobs,
+                serving=self._registry,
+                link=self._link,
+                publisher=self._publisher,
+            )
+            self._installing.start()
+        return self._installing
 
     async def run(self) -> None:
         """Start, then work until SIGTERM or SIGINT (or cancelled); leave everything tidy."""
@@ -123,20 +115,11 @@ class Agent:
             loop.add_signal_handler(number, stop.set)
         await self.start()
         logger.info("agent.started device=%s", self._config.device)
-        work = [
-            asyncio.create_task(self.installer.run(), name="installer"),
-            asyncio.create_task(self._desires.run(), name="desires"),
-            asyncio.create_task(self._publisher.run(), name="publisher"),
-            asyncio.create_task(
-                ControlServer(
-                    self._config.state_dir, {"install": self._install, "status": self._status}
-                ).run(),
-                name="control",
-            ),
-        ]
+        parts: list[Coroutine[Any, Any, None]] = [self._publisher.run(), self._install_later()]
         if self._config.broker.url is not None:
-            work.append(asyncio.create_task(self._link.run(), name="link"))
-        stopped = asyncio.create_task(stop.wait(), name="stop")
+            parts.append(self._link.run())
+        work = [asyncio.create_task(part) for part in parts]
+        stopped = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait([*work, stopped], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopped}:
@@ -152,27 +135,45 @@ class Agent:
 
     def close(self) -> None:
         """Stop tidily: the next start is not an unclean one."""
-        self.installer.stop()
+        if self._installing is not None:
+            self._installing.installer.stop()
         self._registry.close()
         self._journal.set_meta(_RUNNING, b"0")
         self._journal.close()
         self._outbox.close()
         self._lock.release()
 
-    def _accept(self, desired: Desired) -> None:
-        self._publisher.accepted(desired.generation)
-        self.installer.desire(desired)
+    async def _install_later(self) -> None:
+        if self._config.broker.url is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SERVE_FIRST_S):
+                    await self._link.connected.wait()
+        # on a thread, so that requests are answered meanwhile
+        await asyncio.to_thread(_import_installing)
+        from edgepack.agent.control import ControlServer
+
+        installing = self.installing()
+        if self._early_desired is not None:
+            installing.desires.deliver(self._early_desired)
+        commands = {"install": self._install, "status": self._status}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(installing.run())
+            tasks.create_task(ControlServer(self._config.state_dir, commands).run())
 
     def _route(self, message: Incoming) -> None:
         if message.topic == self._topics.desired:
-            self._desires.deliver(message.payload)
+            if self._installing is None:
+                self._early_desired = message.payload
+            else:
+                self._installing.desires.deliver(message.payload)
         elif message.topic.startswith(self._topics.infer("")):
             self._server.infer(message)
         elif message.topic.startswith(self._topics.truth("")):
             self._server.truth(message)
 
     async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
-        slot = await self.installer.install_file(Path(str(request.get("path"))))
+        path = Path(str(request.get("path")))
+        slot = await self.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -187,9 +188,13 @@ async def install_alone(config: AgentConfig, path: Path) -> dict[str, Any]:
     """
     agent = Agent(config)
     try:
-        with contextlib.suppress(FetchError):
-            await agent.start()
-        slot = await agent.installer.install_file(path)
+        await agent.start()
+        slot = await agent.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
     finally:
         agent.close()
+
+
+def _import_installing() -> None:
+    import edgepack.agent.control
+    import edgepack.agent.install.installing  # noqa: F401

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class ControlServer:
         commands: Name → coroutine that takes the request and gives the answer.
     """
 
-    def __init__(self, state_dir: Path, commands: dict[str, Command]) -> None:
+    def __init__(self, state_dir: Path, commands: Mapping[str, Command]) -> None:
         self._path = state_dir / SOCKET_NAME
         self._commands = commands
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.agent.config import AgentConfig, read_config
-from edgepack.agent.control import answered, ask
-from edgepack.agent.install.journal import Journal
 from edgepack.trust.decode import encode
 from edgepack.trust.errors import EdgepackError
 
@@ -57,6 +55,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
+    from edgepack.agent.control import answered, ask
+
     config = read_config(args.config)
     path = args.file.absolute()
     answer = ask(config.state_dir, {"command": "install", "path": str(path)})
@@ -78,6 +78,8 @@ def _install(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from edgepack.agent.control import ask
+
     config = read_config(args.config)
     answer = ask(config.state_dir, {"command": "status"})
     models = _models(config)
@@ -101,6 +103,8 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _models(config: AgentConfig) -> list[dict[str, Any]]:
+    from edgepack.agent.install.journal import Journal
+
     path = config.state_dir / "agent.db"
     if not path.exists():
         return []

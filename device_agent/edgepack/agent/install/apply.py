@@ -19,7 +19,7 @@ from edgepack.agent.install.obtain import Obtainer
 from edgepack.agent.install.probation import Probations
 from edgepack.agent.install.reconcile import Action, Install, Refuse, Remove, reconcile
 from edgepack.agent.install.serving import Serving
-from edgepack.agent.install.slot import MAX_UNCLEAN_EXITS, Installed, Slot
+from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Announcer, Slots
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase
 from edgepack.agent.install.worker import Worker
@@ -37,6 +37,7 @@ class Installer:
     """Brings the slots to the desired state.
 
     Args:
+        slots: What is there.
         journal: The agent's memory.
         blobs: The store.
         fetcher: Gets bundles.
@@ -49,6 +50,7 @@ class Installer:
     def __init__(
         self,
         *,
+        slots: Slots,
         journal: Journal,
         blobs: BlobStore,
         fetcher: Fetcher,
@@ -62,7 +64,7 @@ class Installer:
         self._serving = serving
         self._announcer = announcer
         self._busy = asyncio.Lock()
-        self.slots = Slots(journal, blobs, announcer)
+        self.slots = slots
         self._obtainer = Obtainer(journal, blobs, fetcher, worker, self.slots)
         self._probations = Probations(
             probation,
@@ -76,22 +78,11 @@ class Installer:
         self._wake = asyncio.Event()
         self._retry_s = _FIRST_RETRY_S
 
-    async def start(self, *, unclean: bool) -> None:
-        """After a restart: every model that worked answers again, without the network.
-
-        Args:
-            unclean: True when the agent did not end by itself last time.
-        """
+    def start(self) -> None:
+        """Go on with what was on probation before this start."""
         self._blobs.clear_staging()
-        for name, slot in list(self.slots.by_name.items()):
-            recovered = slot.recover(unclean=unclean)
-            if recovered.active and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
-                detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
-                recovered = recovered.roll_back("unclean_exits", detail, self.slots.generation)
-            if recovered != slot:
-                self.slots.save(recovered)
-            await self._probations.serve_or_roll_back(name)
-            if self.slots[name].phase is Phase.PROBATION:
+        for name, slot in self.slots.by_name.items():
+            if slot.phase is Phase.PROBATION:
                 self._probations.watch(name)
 
     def desire(self, desired: Desired) -> None:

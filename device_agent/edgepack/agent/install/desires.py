@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
-from edgepack.agent.install.journal import Journal
+from edgepack.agent.install.journal import GENERATION, Journal
 from edgepack.agent.install.worker import Worker
 from edgepack.trust import dsse
 from edgepack.trust.errors import EdgepackError
@@ -52,7 +52,7 @@ class Desires:
         self._refused = refused
         self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
         self._envelope = journal.meta(_ENVELOPE)
-        self.generation = 0
+        self.generation = journal.generation()
 
     def restore(self) -> None:
         """Follow the state that was accepted before this start; its signature was checked then.
@@ -66,7 +66,6 @@ class Desires:
             desired = parse_desired(dsse.unverified_payload(self._envelope, DESIRED_PAYLOAD_TYPE))
         except EdgepackError as exc:
             raise StoreError(f"the remembered desired state is damaged: {exc}") from exc
-        self.generation = desired.generation
         self._accepted(desired)
 
     def deliver(self, envelope: bytes) -> None:
@@ -89,6 +88,7 @@ class Desires:
             except (RejectedError, WireError) as exc:
                 self._refused(f"desired state: {exc}")
                 continue
+            self._journal.set_meta(GENERATION, b"%d" % desired.generation)
             self._journal.set_meta(_ENVELOPE, envelope)
             self._envelope = envelope
             self.generation = desired.generation

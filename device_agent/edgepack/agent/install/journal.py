@@ -20,6 +20,7 @@ from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
 
 T = TypeVar("T")
+GENERATION = "desired_generation"
 _SCHEMA_VERSION = 1
 _MAX_ROW_BYTES = 64 * 1024
 _KEPT_STEPS = 1000
@@ -74,6 +75,10 @@ class Journal:
             kept = uuid.uuid4().hex.encode()
             self.set_meta("instance", kept)
         return kept.decode()
+
+    def generation(self) -> int:
+        """Generation of the desired state that was accepted last; 0 before the first."""
+        return int(self.meta(GENERATION) or 0)
 
     def meta(self, key: str) -> bytes | None:
         """One remembered value, or None."""

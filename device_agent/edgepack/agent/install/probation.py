@@ -6,15 +6,13 @@ Errors of callers never count against a model; failures of the engine do.
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
+from edgepack.agent.install.recover import rolled_back, serve_or_roll_back
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.slots import Slots
-from edgepack.agent.install.transitions import Phase
-from edgepack.trust.errors import EdgepackError
 
 logger = logging.getLogger(__name__)
 
@@ -65,18 +63,6 @@ class Probations:
         for name in list(self._tasks):
             self.cancel(name)
 
-    async def serve_or_roll_back(self, name: str) -> None:
-        """Let the active version answer, or the one before it if its files no longer load."""
-        while (slot := self._slots[name]).active is not None:
-            try:
-                await self._serving.serve(slot, self._layout)
-            except EdgepackError as exc:
-                logger.warning("model.load_failed model=%s error=%s", name, exc)
-                self._roll_back(slot, "load_failed", str(exc))
-            else:
-                return
-        self._serving.stop(name)
-
     async def _judge(self, name: str) -> None:
         config = self._config
         counters = self._serving.probation(name)
@@ -88,15 +74,11 @@ class Probations:
             if failures > config.max_error_rate * max(1, answered + failures):
                 logger.warning("probation.failed model=%s failures=%d", name, failures)
                 detail = f"{failures} of {answered + failures} requests failed on probation"
-                self._roll_back(slot, "probation_errors", detail)
-                await self.serve_or_roll_back(name)
+                generation = self._slots.generation
+                self._slots.save(rolled_back(slot, "probation_errors", detail, generation))
+                await serve_or_roll_back(self._slots, self._serving, self._layout, name)
             else:
                 detail = "" if answered else "unexercised: no request during probation"
                 self._slots.save(slot.confirm(detail, self._floor_of(slot)))
             self._slots.collect()
             self._tasks.pop(name, None)
-
-    def _roll_back(self, slot: Slot, reason: str, detail: str) -> None:
-        # the phase may tell of a later, rejected version: it is the active one that goes now
-        active = replace(slot, phase=Phase.PROBATION)
-        self._slots.save(active.roll_back(reason, detail, self._slots.generation))

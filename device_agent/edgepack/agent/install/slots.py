@@ -38,7 +38,7 @@ class Slots:
         self._blobs = blobs
         self._announcer = announcer
         self.by_name = journal.slots()
-        self.generation = 0  # of the desired state that is followed
+        self.generation = journal.generation()  # of the desired state that is followed
 
     def __getitem__(self, name: str) -> Slot:
         return self.by_name[name]

@@ -5,10 +5,8 @@ and metrics go through the outbox, so that days offline cost nothing but age.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
-import platform
 import resource
 import time
 from collections.abc import Mapping
@@ -18,11 +16,10 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.link import Link
+from edgepack.agent.report.description import describe
 from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
 from edgepack.agent.serve.registry import Registry
 from edgepack.monitor import DriftResult
-from edgepack.runtime import EngineMissingError
-from edgepack.runtime.engines import engine_named, engine_names
 from edgepack.wire.messages import (
     Info,
     Reported,
@@ -44,8 +41,8 @@ class Publisher:
 
     Args:
         config: Device, prefix, intervals.
+        instance: Random id of this installation.
         topics: This device's topics.
-        info: What the device is.
         outbox: Where reports wait.
         registry: The models, for their figures.
     """
@@ -53,14 +50,15 @@ class Publisher:
     def __init__(
         self,
         config: AgentConfig,
+        instance: str,
         topics: DeviceTopics,
-        info: Info,
         outbox: Outbox,
         registry: Registry,
     ) -> None:
         self._config = config
         self._topics = topics
-        self._info = info
+        self._instance = instance
+        self._info: Info | None = None
         self._outbox = outbox
         self._registry = registry
         self._slots: dict[str, Slot] = {}
@@ -153,9 +151,9 @@ class Publisher:
     async def connected(self) -> None:
         """Say everything retained; called on every new connection."""
         link = self._must_link()
-        await link.publish(self._topics.info, render_info(self._info), retain=True)
-        await self._say_reported(link)
         await link.publish(self._topics.status, ONLINE, retain=True)
+        await self._say_reported(link)
+        await link.publish(self._topics.info, render_info(await self._describe()), retain=True)
         self._filled.set()
 
     async def run(self) -> None:
@@ -164,6 +162,12 @@ class Publisher:
             tasks.create_task(self._keep_reported())
             tasks.create_task(self._drain())
             tasks.create_task(self._measure())
+
+    async def _describe(self) -> Info:
+        if self._info is None:
+            # on a thread: it imports and reads the metadata of installed packages
+            self._info = await asyncio.to_thread(describe, self._config, self._instance)
+        return self._info
 
     async def _keep_reported(self) -> None:
         while True:
@@ -249,38 +253,6 @@ class Publisher:
         if self.link is None:
             raise RuntimeError("the publisher runs before it was wired to a link")
         return self.link
-
-
-def describe_device(config: AgentConfig, *, instance: str, version: str) -> Info:
-    """What this device is.
-
-    Args:
-        config: Gives id and tags.
-        instance: Random id of this installation.
-        version: Version of edgepack.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Info(
-        device=config.device,
-        agent_version=version,
-        instance=instance,
-        tags=config.tags,
-        machine=platform.machine(),
-        cpu_count=len(os.sched_getaffinity(0)),
-        memory_bytes=memory,
-        system=f"{platform.system()} {platform.release()}",
-        python=platform.python_version(),
-        engines=_engine_versions(),
-    )
-
-
-def _engine_versions() -> dict[str, str]:
-    """The packages of every engine that is installed here, with their versions."""
-    found: dict[str, str] = {}
-    for name in engine_names():
-        with contextlib.suppress(EngineMissingError):
-            found |= engine_named(name).versions()
-    return found
 
 
 def _now_ms() -> int:

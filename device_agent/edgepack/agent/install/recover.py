@@ -1,0 +1,50 @@
+"""After a restart: what worked answers again, without the network and before anything else."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from edgepack.agent.install.serving import Serving
+from edgepack.agent.install.slot import MAX_UNCLEAN_EXITS, Slot
+from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.transitions import Phase
+from edgepack.trust.errors import EdgepackError
+
+logger = logging.getLogger(__name__)
+
+
+async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool) -> None:
+    """Let every model that worked answer.
+
+    Args:
+        slots: What the journal remembers; changed where an install was interrupted.
+        serving: Answers requests.
+        layout: The store.
+        unclean: True when the agent did not end by itself last time.
+    """
+    for name, slot in list(slots.by_name.items()):
+        recovered = slot.recover(unclean=unclean)
+        if recovered.active and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
+            detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
+            recovered = recovered.roll_back("unclean_exits", detail, slots.generation)
+        if recovered != slot:
+            slots.save(recovered)
+        await serve_or_roll_back(slots, serving, layout, name)
+
+
+async def serve_or_roll_back(slots: Slots, serving: Serving, layout: Path, name: str) -> None:
+    """Let the active version answer, or the one before it if its files no longer load."""
+    while (slot := slots[name]).active is not None:
+        try:
+            await serving.serve(slot, layout)
+        except EdgepackError as exc:
+            logger.warning("model.load_failed model=%s error=%s", name, exc)
+            slots.save(rolled_back(slot, "load_failed", str(exc), slots.generation))
+        else:
+            return
+    serving.stop(name)
+
+
+def rolled_back(slot: Slot, reason: str, detail: str, generation: int) -> Slot:
+    """The slot without its active version, whatever later version its phase tells of."""
+    return replace(slot, phase=Phase.PROBATION).roll_back(reason, detail, generation)
