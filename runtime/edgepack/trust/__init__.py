@@ -5,24 +5,67 @@ listed in `edgepack.trust.payload_types`. Nothing here imports `cryptography` be
 a device that only restarts a model never pays for it.
 """
 
+from typing import TYPE_CHECKING
+
 from edgepack.trust import dsse
-from edgepack.trust.errors import (
-    DocumentError,
-    DocumentLimitError,
-    EdgepackError,
-    KeyFileError,
-    RootError,
-    SignatureError,
-    TrustError,
-)
-from edgepack.trust.generate import ROOT_FILE, GeneratedKeys, key_path, keygen
-from edgepack.trust.keys import PrivateKey, PublicKey
-from edgepack.trust.payload_types import (
-    DESIRED_PAYLOAD_TYPE,
-    ROOT_PAYLOAD_TYPE,
-    STATEMENT_PAYLOAD_TYPE,
-)
-from edgepack.trust.root import DEPLOY, RELEASE, ROOT, Role, Root, sign_root
+from edgepack.trust.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from edgepack.trust.errors import (
+        DocumentError,
+        DocumentLimitError,
+        EdgepackError,
+        KeyFileError,
+        RootError,
+        SignatureError,
+        TrustError,
+    )
+    from edgepack.trust.generate import ROOT_FILE, GeneratedKeys, key_path, keygen
+    from edgepack.trust.keys import PrivateKey, PublicKey
+    from edgepack.trust.payload_types import (
+        DESIRED_PAYLOAD_TYPE,
+        ROOT_PAYLOAD_TYPE,
+        STATEMENT_PAYLOAD_TYPE,
+    )
+    from edgepack.trust.root import DEPLOY, RELEASE, ROOT, Role, Root, sign_root
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "errors": (
+                "DocumentError",
+                "DocumentLimitError",
+                "EdgepackError",
+                "KeyFileError",
+                "RootError",
+                "SignatureError",
+                "TrustError",
+            ),
+            "generate": (
+                "ROOT_FILE",
+                "GeneratedKeys",
+                "key_path",
+                "keygen",
+            ),
+            "keys": (
+                "PrivateKey",
+                "PublicKey",
+            ),
+            "payload_types": (
+                "DESIRED_PAYLOAD_TYPE",
+                "ROOT_PAYLOAD_TYPE",
+                "STATEMENT_PAYLOAD_TYPE",
+            ),
+            "root": (
+                "DEPLOY",
+                "RELEASE",
+                "ROOT",
+                "Role",
+                "Root",
+                "sign_root",
+            ),
+        },
+    )
 
 __all__ = [
     "DEPLOY",
