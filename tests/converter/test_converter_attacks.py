@@ -77,10 +77,20 @@ WRITERS = [
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_os_system_does_not_run(
+def test_os_system_does_not_run(write: Callable[[Any, Path], Path], tmp_path: Path) -> None:
+    """A command in a model file, also one hidden in an array of objects, is not run."""
+    mark = tmp_path / "pwned"
+    model = write(Calls(os.system, f"touch {mark}"), tmp_path / "model.joblib")
+    with pytest.raises(UnsafeModelError, match=r"asks for (posix|nt)\.system"):
+        load_pickle(model, trust_pickle=False)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("write", [as_pickle, hidden_in_zlib_joblib])
+def test_os_system_is_refused_by_the_whole_conversion(
     write: Callable[[Any, Path], Path], tmp_path: Path, digits_table: Table
 ) -> None:
-    """A command in a model file, also one hidden in an array of objects, is not run."""
+    """The same through `convert`: nothing runs, nothing is written."""
     mark = tmp_path / "pwned"
     model = write(Calls(os.system, f"touch {mark}"), tmp_path / "model.joblib")
     with pytest.raises(UnsafeModelError, match=r"asks for (posix|nt)\.system"):

@@ -4,7 +4,6 @@ While the child process imports the model's framework, this one reads the data a
 needs itself.
 """
 
-import importlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from edgepack.converter.sources.find import Recognised, recognise
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.converter.worker_process import WorkerProcess, default_memory_bytes
 from edgepack.runtime.dataset import Dataset, read_dataset
+from edgepack.runtime.engines import engine_named
 from edgepack.runtime.golden import render_golden
 
 _STAGES = list(Stage)
@@ -124,7 +124,7 @@ def _lay_ground(request: ConvertRequest, data: Path) -> _Ground:
         git=provenance.git_state(request.model.absolute().parent),
         licence=_licence(request.license_file),
     )
-    importlib.import_module("onnxruntime")  # parity needs it later: now it costs nothing
+    engine_named("onnxruntime").prepare()  # parity needs it later: now it costs nothing
     return ground
 
 

@@ -213,7 +213,13 @@ def _named_error(answer: Message) -> ConvertError:
 
 def _environment(scratch: str) -> dict[str, str]:
     # Sets of text are ordered by their hash: a fixed seed gives the same file every time.
-    return {**os.environ, "PYTHONHASHSEED": "0", "TMPDIR": scratch, "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        "PYTHONHASHSEED": "0",
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": scratch,
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
 
 
 def _stream(stream: object) -> BinaryIO:

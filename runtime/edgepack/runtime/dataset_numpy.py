@@ -2,6 +2,7 @@
 
 import io
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,17 @@ from edgepack.runtime.errors import DatasetError
 MAX_ARRAYS = 4096
 _npy: Any = numpy.lib.format  # ships no types in numpy 1
 _KINDS = "biufUS"
+# numpy reads the header with Python's own tokenizer and parser.
+_DAMAGED = (
+    ValueError,
+    EOFError,
+    SyntaxError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    tokenize.TokenError,
+)
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -86,7 +98,7 @@ def _read_array(file: IO[bytes], size_bytes: int, what: str) -> NDArray[Any]:
             )
         file.seek(0)
         array: NDArray[Any] = _npy.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError) as exc:
+    except _DAMAGED as exc:
         raise DatasetError(f"{what} is a damaged npy: {str(exc)[:120]}") from exc
     return _as_text(array) if array.dtype.kind in "US" else array
 
