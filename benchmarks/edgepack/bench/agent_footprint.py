@@ -1,0 +1,296 @@
+"""What the running agent costs beside a bare process that holds the same session.
+
+The agent is measured as users run it, as a process at a broker; this package does not import it.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import joblib
+import numpy as np
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgepack.bench.errors import BenchError
+from edgepack.bench.figure import Figure, Line
+from edgepack.bench.pairs import Median, median
+from edgepack.bundle import extract_bundle, open_bundle
+from edgepack.converter import ConvertRequest, convert
+from edgepack.trust import keygen
+from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
+
+LARGEST_MEMORY_RATIO: Final = 1.5
+LARGEST_START_RATIO: Final = 2.0
+
+_PAIRS: Final = 15
+_REQUESTS: Final = 200
+_DEVICE: Final = "bench"
+_MODEL: Final = "digits"
+_ASK_EVERY_S: Final = 0.002
+_TIMEOUT_S: Final = 30.0
+_BARE: Final = """
+import sys
+import numpy as np
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+session = onnxruntime.InferenceSession(
+    open(sys.argv[1], "rb").read(), options, providers=["CPUExecutionProvider"]
+)
+feeds = {session.get_inputs()[0].name: np.ones((1, 64), np.float32)}
+session.run(None, feeds)
+print("answered", flush=True)
+for _ in range(int(sys.argv[2])):
+    session.run(None, feeds)
+print("worked", flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One start of one process: seconds to the first answer, resident bytes after the work."""
+
+    start_s: float
+    memory_bytes: int
+
+
+def measure() -> Figure:
+    """Start both in turns."""
+    with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
+        folder = Path(name)
+        onnx_file = prepare(folder)
+        with broker(folder) as port:
+            config = write_config(folder, port)
+            install(config, folder)
+            agent_cost(config, port)  # the first start ends the probation and fills the caches
+            pairs = [(agent_cost(config, port), bare_cost(onnx_file)) for _ in range(_PAIRS)]
+    return Figure(
+        name="agent_footprint",
+        title="What the running agent costs beside a bare process",
+        method=(
+            "The agent with the digits pipeline confirmed, as a process at a broker on loopback "
+            f"(mosquitto with set_tcp_nodelay where it is installed, else `edgepack broker`), and "
+            "a process that imports numpy and onnxruntime, makes the same session with one thread "
+            f"and runs it. {_PAIRS} starts each, in turns. Start: from creating the process to its "
+            "first answer (the agent's over MQTT). Memory: resident set (VmRSS) after "
+            f"{_REQUESTS} requests."
+        ),
+        lines=_lines(pairs),
+    )
+
+
+def prepare(folder: Path) -> Path:
+    """Make keys and a bundle; gives its ONNX file, as an ordinary file."""
+    digits = load_digits()
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
+    joblib.dump(model.fit(digits.data[:1000], digits.target[:1000]), folder / "digits.joblib")
+    np.savez(folder / "data.npz", X=digits.data[1000:], y=digits.target[1000:])
+    keygen(folder / "keys")
+    report = convert(
+        ConvertRequest(
+            model=folder / "digits.joblib",
+            data=folder / "data.npz",
+            output=folder,
+            name=_MODEL,
+            keys=folder / "keys",
+        )
+    )
+    extract_bundle(open_bundle(report.path), folder / "files")
+    return folder / "files" / "onnx-fp32" / "model.onnx"
+
+
+@contextlib.contextmanager
+def broker(folder: Path) -> Iterator[int]:
+    """Run a broker on a free loopback port; gives the port."""
+    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    mosquitto = shutil.which("mosquitto", path=search)
+    if mosquitto is None:
+        command = [sys.executable, "-m", "edgepack.cli.main", "broker", "--port", "0", "--json"]
+        with _process(command) as process:
+            yield int(json.loads(_line(process))["port"])
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = folder / "mosquitto.conf"
+    settings.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n", encoding="utf-8"
+    )
+    with _process([mosquitto, "-c", str(settings)]):
+        deadline_s = time.monotonic() + _TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        yield port
+
+
+def write_config(folder: Path, port: int) -> Path:
+    """Write agent.toml with default settings, but for a short probation."""
+    path = folder / "agent.toml"
+    path.write_text(
+        f'device = "{_DEVICE}"\nstate = "state"\nroot = "keys/root.json"\n'
+        f'[broker]\nurl = "mqtt://127.0.0.1:{port}"\n[probation]\nseconds = 1\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+def install(config: Path, folder: Path) -> None:
+    """Install the bundle from its file.
+
+    Raises:
+        BenchError: The agent refused it.
+    """
+    (bundle,) = folder.glob("*.edgepack")
+    done = subprocess.run(
+        _agent("install", config, str(bundle)), capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise BenchError(f"agent must install {bundle.name}, got: {done.stderr.strip()}")
+
+
+def agent_cost(config: Path, port: int) -> Cost:
+    """Start the agent, ask until it answers, make it work, look at its memory, stop it."""
+    with _Caller(port) as caller:
+        started_s = time.perf_counter()
+        with _process(_agent("run", config)) as process:
+            start_s = caller.first_answer_s() - started_s
+            caller.work(_REQUESTS)
+            return Cost(start_s, _resident_bytes(process.pid))
+
+
+def bare_cost(onnx_file: Path) -> Cost:
+    """The same of a process that only holds a session."""
+    started_s = time.perf_counter()
+    with _process([sys.executable, "-c", _BARE, str(onnx_file), str(_REQUESTS)]) as process:
+        _line(process)
+        start_s = time.perf_counter() - started_s
+        _line(process)
+        return Cost(start_s, _resident_bytes(process.pid))
+
+
+class _Caller:
+    """Asks the agent over MQTT."""
+
+    def __init__(self, port: int) -> None:
+        topics = DeviceTopics(DEFAULT_PREFIX, _DEVICE)
+        self._ask = topics.infer(_MODEL)
+        self._payload = json.dumps({"x": [1.0] * 64})
+        self._answers = 0
+        self._first_s = 0.0
+        self._answered = threading.Event()
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_message = self._receive
+        self._client.connect("127.0.0.1", port)
+        self._client.subscribe(topics.prediction(_MODEL))
+        self._client.loop_start()
+
+    def __enter__(self) -> "_Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def first_answer_s(self) -> float:
+        """Ask again and again; the moment of the first answer (perf_counter seconds)."""
+        deadline_s = time.perf_counter() + _TIMEOUT_S
+        while not self._answered.is_set():
+            if time.perf_counter() > deadline_s:
+                raise BenchError(f"agent must answer within {_TIMEOUT_S:.0f} s, got nothing")
+            self._client.publish(self._ask, self._payload)
+            self._answered.wait(_ASK_EVERY_S)
+        return self._first_s
+
+    def work(self, requests: int) -> None:
+        """Ask so many times, one after the other."""
+        time.sleep(0.5)  # what was asked too often at the start
+        for _ in range(requests):
+            before = self._answers
+            self._client.publish(self._ask, self._payload, qos=1)
+            deadline_s = time.perf_counter() + _TIMEOUT_S
+            while self._answers == before and time.perf_counter() < deadline_s:
+                time.sleep(0.0005)
+
+    def _receive(self, *_: object) -> None:
+        if not self._answers:
+            self._first_s = time.perf_counter()
+            self._answered.set()
+        self._answers += 1
+
+
+def _lines(pairs: list[tuple[Cost, Cost]]) -> tuple[Line, ...]:
+    agent_start = median([1e3 * agent.start_s for agent, _ in pairs])
+    bare_start = median([1e3 * bare.start_s for _, bare in pairs])
+    start = median([agent.start_s / bare.start_s for agent, bare in pairs])
+    agent_memory = median([agent.memory_bytes / 1e6 for agent, _ in pairs])
+    bare_memory = median([bare.memory_bytes / 1e6 for _, bare in pairs])
+    memory = median([agent.memory_bytes / bare.memory_bytes for agent, bare in pairs])
+    return (
+        _figure("start to first answer: agent", agent_start, "ms"),
+        _figure("start to first answer: bare process", bare_start, "ms"),
+        _figure("start to first answer: ratio", start, "times", LARGEST_START_RATIO),
+        _figure("resident memory: agent", agent_memory, "MB"),
+        _figure("resident memory: bare process", bare_memory, "MB"),
+        _figure("resident memory: ratio", memory, "times", LARGEST_MEMORY_RATIO),
+    )
+
+
+def _figure(what: str, found: Median, unit: str, limit: float | None = None) -> Line:
+    return Line(
+        what=what, value=found.value, unit=unit, low=found.low, high=found.high, limit=limit
+    )
+
+
+def _agent(verb: str, config: Path, *rest: str) -> list[str]:
+    return [sys.executable, "-m", "edgepack.agent.main", verb, "--config", str(config), *rest]
+
+
+@contextlib.contextmanager
+def _process(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(_TIMEOUT_S)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _line(process: "subprocess.Popen[str]") -> str:
+    line = process.stdout.readline() if process.stdout is not None else ""
+    if not line:
+        raise BenchError(f"process must say something, got its end ({process.wait()})")
+    return line
+
+
+def _resident_bytes(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    return int(text.partition("VmRSS:")[2].split()[0]) * 1024

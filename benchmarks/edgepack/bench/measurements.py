@@ -1,0 +1,30 @@
+"""What `make bench` measures, in this order. A new measurement is a module and a line here.
+
+A measurement module has `measure() -> Figure`; its own name is the figure's name. It is imported
+only when it is run, so that one without its extra does not stop the others.
+"""
+
+import importlib
+from typing import Final
+
+from edgepack.bench.figure import Measurement
+
+NAMES: Final = (
+    "predict_overhead",
+    "session_settings",
+    "monitor_cost",
+    "agent_footprint",
+)
+
+
+def measurement(name: str) -> Measurement:
+    """Find a measurement's module.
+
+    Raises:
+        ValueError: There is none of that name.
+        ImportError: A package that it needs is not installed.
+    """
+    if name not in NAMES:
+        raise ValueError(f"measurement must be one of {', '.join(NAMES)}, got {name[:80]!r}")
+    module: Measurement = importlib.import_module(f"edgepack.bench.{name}")
+    return module
