@@ -98,7 +98,7 @@ def test_the_number_of_bindings_is_bounded():
         assert quick.MAX_SHAPES == len(model._quick._pools)
 
     with load(linear_bundle(np.eye(3))) as model:
-        hold = threading.Barrier(quick.MAX_BINDINGS_PER_SHAPE + 8)
+        hold = threading.Barrier(quick.MAX_CALLS_PER_SHAPE + 8)
         run = model._adapter.run
         model._adapter.run = lambda arrays: (run(arrays), hold.wait())[0]
         model._quick._seen.add((1, 3))
@@ -110,7 +110,7 @@ def test_the_number_of_bindings_is_bounded():
                 )
             )
 
-        assert quick.MAX_BINDINGS_PER_SHAPE == len(model._quick._pools[1, 3])
+        assert quick.MAX_CALLS_PER_SHAPE == len(model._quick._pools[1, 3])
 
 
 def test_all_buffers_of_a_model_have_a_budget():
@@ -125,14 +125,26 @@ def test_all_buffers_of_a_model_have_a_budget():
         assert quick.MAX_BYTES // size_bytes == len(model._quick._pools)
 
 
-def test_large_inputs_are_not_copied_into_buffers():
-    """Beyond half a megabyte the plain path hands the caller's memory to the engine."""
+def test_large_inputs_are_not_copied_into_buffers(monkeypatch):
+    """Beyond half a megabyte the engine runs on the caller's own memory."""
     rows = quick.MAX_BINDING_BYTES // (3 * 4)
+    x = np.ones((rows, 3), np.float32)
     with load(linear_bundle(np.eye(3))) as model:
-        for _ in range(4):
-            model.predict({"x": np.ones((rows, 3), np.float32)})
+        plain = count_plain_calls(model, monkeypatch)
+        seen = []
+        run = model._session.run
+        monkeypatch.setattr(
+            model._session, "run", lambda feeds: seen.append(feeds[0] is x) or run(feeds)
+        )
+        for _ in range(5):
+            np.testing.assert_array_equal(x, model.predict({"x": x})["y"])
 
-        assert {} == model._quick._pools
+        assert [True] * 5 == seen
+        assert 2 == len(plain)
+        assert 0 == model._quick._bytes
+        x[7, 1] = np.nan
+        with pytest.raises(InputError, match="got nan at row 7, feature 'f1'"):
+            model.predict({"x": x})
 
 
 def test_outputs_whose_shape_depends_on_the_data_are_right():
@@ -144,8 +156,78 @@ def test_outputs_whose_shape_depends_on_the_data_are_right():
             np.testing.assert_array_equal(x[x > 0].reshape(-1, 1), model.predict({"x": x})["y"])
 
 
-def test_text_takes_the_plain_path():
-    """Text cannot be bound and is answered all the same."""
+def text_output_bundle():
+    """Names the sign of each row's only value."""
+    file = graph_bytes(
+        [
+            helper.make_node("Greater", ["x", "zero"], ["above"]),
+            helper.make_node("Cast", ["above"], ["index"], to=7),
+            helper.make_node("Gather", ["names", "index"], ["label"]),
+        ],
+        [("x", Datatype.FP32, (-1, 1))],
+        [("label", Datatype.BYTES, (-1, 1))],
+        {"zero": np.float32(0), "names": np.array(["minus", "plus"], dtype=object)},
+    )
+    x, label = tensor("x", Datatype.FP32, (-1, 1)), tensor("label", Datatype.BYTES, (-1,))
+    return bundle_of(file, [x], [label])
+
+
+def test_text_as_output_is_answered_without_the_plain_path(monkeypatch):
+    """Classes that are text are new arrays of `str` in the contract's shape, call by call."""
+    with load(text_output_bundle()) as model:
+        plain = count_plain_calls(model, monkeypatch)
+        answers = [
+            model.predict({"x": np.array([[value], [-value]], np.float32)})["label"]
+            for value in (1, -1, 2, -2, 3)
+        ]
+        with pytest.raises(InputError, match="got inf"):
+            model.predict({"x": np.array([[np.inf], [1]], np.float32)})
+
+    rows = [["plus", "minus"], ["minus", "plus"]]
+    assert [*rows, *rows, rows[0]] == [answer.tolist() for answer in answers]
+    assert 2 == len(plain)
+
+
+def test_strided_inputs_run_directly_too():
+    """Every second row of a large array is what the model sees, not the array's memory."""
+    x = np.arange(10, dtype=np.float32).reshape(5, 2)[:, :1] - 3
+    with load(text_output_bundle()) as model:
+        for _ in range(4):
+            answer = model.predict({"x": x})["label"]
+
+    assert ["minus", "minus", "plus", "plus", "plus"] == answer.tolist()
+
+
+def test_an_engine_that_fails_directly_says_so(monkeypatch):
+    """Its error reaches the caller, and the next call is tried again."""
+    x = np.ones((2, 1), np.float32)
+    with load(text_output_bundle()) as model:
+        for _ in range(3):
+            model.predict({"x": x})
+        (call,) = model._quick._pools[x.shape]
+
+        def failing(array):
+            raise EngineError("out of order")
+
+        model._quick._pools[x.shape][:] = [failing]
+        with pytest.raises(EngineError, match="out of order"):
+            model.predict({"x": x})
+        model._quick._pools[x.shape][:] = [call]
+        assert ["plus", "plus"] == model.predict({"x": x})["label"].tolist()
+
+
+def test_direct_outputs_of_another_shape_take_the_plain_path(monkeypatch):
+    """A model that drops rows is right without buffers too."""
+    monkeypatch.setattr(quick, "MAX_BINDING_BYTES", 0)
+    with load(compress_bundle()) as model:
+        for values in ([1, 2], [3, 4], [5, 6], [7, -1], [8, 9], [-1, -1]):
+            x = np.array(values, np.float32).reshape(2, 1)
+
+            np.testing.assert_array_equal(x[x > 0].reshape(-1, 1), model.predict({"x": x})["y"])
+
+
+def test_text_as_input_takes_the_plain_path():
+    """Every text is looked at in every call."""
     with load(text_bundle()) as model:
         for word in "abcdef":
             answer = model.predict({"word": [[word]], "number": np.ones((1, 1), np.float32)})

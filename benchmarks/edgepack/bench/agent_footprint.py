@@ -269,6 +269,7 @@ def _agent(verb: str, config: Path, *rest: str) -> list[str]:
 def _process(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         command,
+        env=_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -282,6 +283,11 @@ def _process(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
         for stream in (process.stdin, process.stdout):
             if stream is not None:
                 stream.close()
+
+
+def _environment() -> dict[str, str]:
+    """With compiled modules, which pip leaves behind, even where a checkout is told to make none."""
+    return {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _line(process: "subprocess.Popen[str]") -> str:

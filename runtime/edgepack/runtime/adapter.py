@@ -35,7 +35,7 @@ class Adapter:
         self._batch = batches.pop()
         self._free_rows = all(spec.shape[0] < 0 for spec, _ in self._inputs)
 
-    def run(self, arrays: Sequence[Array]) -> list[Array]:
+    def run(self, arrays: Sequence[Array]) -> tuple[list[Array], list[Array]]:
         """Run the variant.
 
         Args:
@@ -43,14 +43,16 @@ class Adapter:
                 in the same order: `ordered` sees to it.
 
         Returns:
-            Arrays in the order of the contract's outputs, with its dtypes and shapes.
+            Arrays in the order of the contract's outputs, with its dtypes and shapes; and the
+            file's own arrays that they were made of.
 
         Raises:
             EngineError: The engine failed, or its outputs are not what the contract promises.
         """
         rows = arrays[0].shape[0]
         if rows == 0 and self._free_rows:
-            return [_nothing(spec) for spec, _ in self._outputs]
+            nothing = [_nothing(spec) for spec, _ in self._outputs]
+            return nothing, nothing
         feeds = [
             _to_file(array, spec, binding)
             for array, (spec, binding) in zip(arrays, self._inputs, strict=True)
@@ -59,10 +61,11 @@ class Adapter:
             raw = self._session.run(feeds)
         else:
             raw = self._run_in_batches(feeds, rows, self._batch)
-        return [
+        outputs = [
             _from_file(array, spec, binding, rows)
             for array, (spec, binding) in zip(raw, self._outputs, strict=True)
         ]
+        return outputs, raw
 
     def _run_in_batches(self, feeds: Sequence[Array], rows: int, batch: int) -> list[Array]:
         """Feed a file of a fixed batch; the last one is filled up with its last row."""

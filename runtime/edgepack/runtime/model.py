@@ -87,6 +87,6 @@ class Model:
         if self._closed:
             raise EngineError(f"model {self.contract.name!r} is closed")
         arrays = check_inputs(inputs, self.contract.inputs)
-        outputs = self._adapter.run(arrays)
-        self._quick.learn(arrays, outputs)
+        outputs, raw = self._adapter.run(arrays)
+        self._quick.learn(arrays, outputs, raw)
         return dict(zip(self._names, outputs, strict=True))

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 class SessionOptions:
     """Settings of an engine's session; the defaults are for a small device that does other work.
 
+    benchmarks/results/session_settings.json has the measurements behind them.
+
     Attributes:
-        threads: Threads of one inference, the caller's included. One is fastest for models
-            below about a millisecond and leaves the other cores alone.
-        spinning: Let idle threads burn their core while they wait for work. It shortens a burst
-            of large inferences and costs a core between them; without effect for one thread.
-        arena: Keep freed memory for the next inference. Off, a session holds less memory and
-            inferences with large tensors take longer.
+        threads: Threads of one inference, the caller's included. For models up to about a
+            millisecond a second thread without spinning makes an inference slower, not faster.
+        spinning: Let idle threads burn their core while they wait for work. With two threads it
+            took a third off a model of a millisecond and six times the processor time, most of
+            it between the inferences; without effect for one thread.
+        arena: Keep freed memory for the next inference. On or off made no difference to the
+            models that were measured.
     """
 
     threads: int = 1

@@ -1,40 +1,38 @@
-"""The fast path: buffers bound to the session once, for the shapes that come again.
+"""The fast path: calls of the shapes that come again, prepared once.
 
 A bare `InferenceSession.run` spends a third of a small model's time on making its arguments.
 Here the input is copied into a buffer that the engine already knows, and the outputs are copied
-out, so that a later call never changes what a caller holds.
+out, so that a later call never changes what a caller holds. Where buffers do not work (text as
+output, which crashes onnxruntime when it is bound) or do not pay (large inputs), the session runs
+on the caller's arrays, and only the checks that cannot fail any more are left out.
 
 A set of buffers serves one caller at a time: it is taken from its shape's pool and put back (both
 are atomic), so that a second thread, or a signal handler in the middle of a call, gets another
 set or the plain path. One set shared by threads gives wrong answers.
 
-The plain path takes everything else: text, the first call of a shape, large inputs, dtypes or
-names that need a cast or an error, and models whose outputs do not have the shape they had before.
+The plain path takes everything else: text as input, the first call of a shape, dtypes or names
+that need a cast or an error, and models whose outputs do not have the shape they had before.
 """
 
-import math
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 
-from edgepack.bundle.contract import Contract, TensorSpec, Variant
-from edgepack.runtime.engine import Binding, Session
-from edgepack.runtime.errors import InputError
-from edgepack.runtime.inputs import check_finite
+from edgepack.bundle.contract import Contract, Variant
+from edgepack.runtime.calls import Call, CallFailedError, Shape, bound_call, direct_call
+from edgepack.runtime.engine import Session
+from edgepack.runtime.errors import EngineError, InputError
 from edgepack.runtime.tensors import DTYPES, Array
 
 MAX_SHAPES: Final = 8
-MAX_BINDINGS_PER_SHAPE: Final = 16
+MAX_CALLS_PER_SHAPE: Final = 16
 MAX_BINDING_BYTES: Final = 1 << 19  # at 1 MiB, copying in costs more than binding saves
 MAX_BYTES: Final = 1 << 22  # of all bindings of a model
 _MAX_SEEN_SHAPES: Final = 256
 
-_Shape: TypeAlias = tuple[int, ...]
-_Key: TypeAlias = _Shape | tuple[_Shape, ...]  # of the only input, or of each input
-_Given: TypeAlias = Array | Sequence[Array]  # the only input, or each input
-_Call: TypeAlias = Callable[[Any], dict[str, Array]]  # takes _Given
+_Key: TypeAlias = Shape | tuple[Shape, ...]  # of the only input, or of each input
 
 
 class QuickPath:
@@ -54,29 +52,29 @@ class QuickPath:
         self._name, self._dtype = self._wanted[0]
         self._single = len(self._wanted) == 1
         self._usable = _needs_no_conversion(contract, variant)
-        self._lock = threading.Lock()  # held to decide on new buffers, never to use them
-        self._pools: dict[_Key, list[_Call]] = {}
+        self._lock = threading.Lock()  # held to decide on new calls, never to make them
+        self._pools: dict[_Key, list[Call]] = {}
         self._made: dict[_Key, int] = {}
         self._bytes = 0
         self._seen: set[_Key] = set()
         self.answer = self._answer_single if self._single else self._answer_several
 
-    def learn(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> None:
-        """Look at a call of the plain path and make buffers if its shapes come again.
+    def learn(
+        self, arrays: Sequence[Array], outputs: Sequence[Array], raw: Sequence[Array]
+    ) -> None:
+        """Look at a call of the plain path, and prepare for its shapes if they come again.
 
         Args:
             arrays: Its inputs, checked, in the contract's order.
             outputs: What the model answered.
+            raw: The session's own outputs, of which the answer was made.
 
         Raises:
             EngineError: The engine failed.
         """
-        every = [*arrays, *outputs]
-        if not self._usable or any(array.dtype == object for array in every):
+        if not self._usable or any(array.size == 0 for array in (*arrays, *outputs)):
             return
-        size_bytes = sum(array.nbytes for array in every)
-        if size_bytes > MAX_BINDING_BYTES or any(array.size == 0 for array in every):
-            return
+        size_bytes = _binding_bytes([*arrays, *outputs])
         key = self._key(arrays)
         with self._lock:
             if not self._has_room(key) or self._bytes + size_bytes > MAX_BYTES:
@@ -84,7 +82,7 @@ class QuickPath:
             self._made[key] = self._made.get(key, 0) + 1
             self._bytes += size_bytes
             pool = self._pools.setdefault(key, [])
-        call = self._bind(arrays, outputs)
+        call = self._bind(arrays, outputs, raw) if size_bytes else self._direct(outputs, raw)
         if call is None:
             self._give_up(key)
         else:
@@ -117,17 +115,19 @@ class QuickPath:
         pool = self._pools.get(key)
         return self._run(pool, key, arrays) if pool else None
 
-    def _run(self, pool: list[_Call], key: _Key, given: _Given) -> dict[str, Array] | None:
+    def _run(
+        self, pool: list[Call], key: _Key, given: Array | Sequence[Array]
+    ) -> dict[str, Array] | None:
         try:
             call = pool.pop()
         except IndexError:  # another thread was faster
             return None
         try:
             outputs = call(given)
-        except InputError:
+        except (InputError, EngineError):
             pool.append(call)
             raise
-        except _BindingFailedError:
+        except CallFailedError:
             self._give_up(key)
             return None
         pool.append(call)
@@ -137,8 +137,10 @@ class QuickPath:
         return arrays[0].shape if self._single else tuple([array.shape for array in arrays])
 
     def _has_room(self, key: _Key) -> bool:
+        if any(dtype.hasobject for _, dtype in self._wanted):
+            return False  # every text of every call must be looked at
         if key in self._made:
-            return self._made[key] < MAX_BINDINGS_PER_SHAPE
+            return self._made[key] < MAX_CALLS_PER_SHAPE
         if key not in self._seen:
             if len(self._seen) < _MAX_SEEN_SHAPES:
                 self._seen.add(key)
@@ -147,27 +149,19 @@ class QuickPath:
 
     def _give_up(self, key: _Key) -> None:
         with self._lock:
-            self._made[key] = MAX_BINDINGS_PER_SHAPE
+            self._made[key] = MAX_CALLS_PER_SHAPE
             self._pools[key] = []
 
-    def _bind(self, arrays: Sequence[Array], outputs: Sequence[Array]) -> _Call | None:
-        # The file's own output shapes may differ from the contract's: (N, 1) for (N,).
-        raw = self._session.run(arrays)
-        if any(
-            array.dtype != output.dtype or array.size != output.size
-            for array, output in zip(raw, outputs, strict=True)
-        ):
-            return None
+    def _bind(
+        self, arrays: Sequence[Array], outputs: Sequence[Array], raw: Sequence[Array]
+    ) -> Call | None:
         binding = self._session.bind(arrays, raw)
         if binding is None:
-            return None
-        shapes = [
-            (spec.name, output.shape) for spec, output in zip(self._outputs, outputs, strict=True)
-        ]
-        call = (_call_single if self._single else _call_several)(binding, self._inputs, shapes)
+            return self._direct(outputs, raw)
+        call = bound_call(binding, self._inputs, self._shapes(outputs), single=self._single)
         try:
             answers = call(arrays[0] if self._single else arrays)
-        except _BindingFailedError:
+        except CallFailedError:
             return None
         # A model that gives other bits for the same input cannot be checked: it stays plain.
         same = all(
@@ -176,90 +170,20 @@ class QuickPath:
         )
         return call if same else None
 
+    def _direct(self, outputs: Sequence[Array], raw: Sequence[Array]) -> Call:
+        return direct_call(
+            self._session,
+            self._inputs,
+            self._shapes(outputs),
+            [array.shape for array in raw],
+            single=self._single,
+        )
 
-class _BindingFailedError(Exception):
-    """The engine refused to run on the buffers; the plain path finds out whether it is real.
-
-    Never leaves this module.
-    """
-
-
-def _call_single(
-    binding: Binding, specs: Sequence[TensorSpec], outputs: Sequence[tuple[str, _Shape]]
-) -> _Call:
-    """Make the function that writes the only input, runs, and copies the outputs.
-
-    It is `_call_several` without its loop: the loop costs a tenth of a small model's time.
-    """
-    (buffer, flat, dot, spec) = _writes(binding, specs)[0]
-    reads = _reads(binding, outputs)
-    run = binding.run
-    failures = binding.failures
-    isfinite = math.isfinite
-
-    def call(array: Array) -> dict[str, Array]:
-        buffer[...] = array
-        if dot is not None and not isfinite(dot(flat)):
-            check_finite(buffer, spec)
-        try:
-            run()
-        except failures as exc:
-            raise _BindingFailedError from exc
-        answer = {}  # a comprehension would be one call more
-        for name, copy in reads:
-            answer[name] = copy()
-        return answer
-
-    return call
-
-
-def _call_several(
-    binding: Binding, specs: Sequence[TensorSpec], outputs: Sequence[tuple[str, _Shape]]
-) -> _Call:
-    """Make the function that writes the inputs, runs, and copies the outputs."""
-    writes = _writes(binding, specs)
-    reads = _reads(binding, outputs)
-    run = binding.run
-    failures = binding.failures
-    isfinite = math.isfinite
-
-    def call(arrays: Sequence[Array]) -> dict[str, Array]:
-        for array, (buffer, flat, dot, spec) in zip(arrays, writes, strict=True):
-            buffer[...] = array
-            if dot is not None and not isfinite(dot(flat)):
-                check_finite(buffer, spec)
-        try:
-            run()
-        except failures as exc:
-            raise _BindingFailedError from exc
-        return {name: copy() for name, copy in reads}
-
-    return call
-
-
-def _writes(
-    binding: Binding, specs: Sequence[TensorSpec]
-) -> list[tuple[Array, Array, Callable[[Array], float] | None, TensorSpec]]:
-    """For each input: its buffer, the buffer flat, and the function for a sum of squares.
-
-    A finite sum of squares has finite terms only, and takes a fifth of the time of `isfinite`.
-    Where it is not finite one must look closely: it may have overflowed, or NaN be allowed.
-    """
-    found = []
-    for spec, buffer in zip(specs, binding.inputs, strict=True):
-        flat = buffer.reshape(-1)
-        dot: Callable[[Array], float] | None = flat.dot if buffer.dtype.kind == "f" else None
-        found.append((buffer, flat, dot, spec))
-    return found
-
-
-def _reads(
-    binding: Binding, outputs: Sequence[tuple[str, _Shape]]
-) -> list[tuple[str, Callable[[], Array]]]:
-    return [
-        (name, buffer.reshape(shape).copy)
-        for (name, shape), buffer in zip(outputs, binding.outputs, strict=True)
-    ]
+    def _shapes(self, outputs: Sequence[Array]) -> list[tuple[str, Shape]]:
+        # They may differ from the session's: (N, 1) for (N,).
+        return [
+            (spec.name, output.shape) for spec, output in zip(self._outputs, outputs, strict=True)
+        ]
 
 
 def _needs_no_conversion(contract: Contract, variant: Variant) -> bool:
@@ -271,3 +195,11 @@ def _needs_no_conversion(contract: Contract, variant: Variant) -> bool:
         binding.scale is None and binding.batch is None and binding.dtype is spec.datatype
         for spec, binding in pairs
     )
+
+
+def _binding_bytes(arrays: Sequence[Array]) -> int:
+    """Memory that buffers for these arrays take; 0 where they are not to be bound."""
+    if any(array.dtype == object for array in arrays):
+        return 0
+    size_bytes = sum(array.nbytes for array in arrays)
+    return size_bytes if size_bytes <= MAX_BINDING_BYTES else 0

@@ -6,6 +6,7 @@ Only the CPU provider: the devices that edgepack is for have no other that is wo
 
 import functools
 import importlib.metadata
+import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any, Final
@@ -83,7 +84,7 @@ class OnnxRuntimeEngine:
         path = variant.files[0]
         try:
             inference = ort.InferenceSession(
-                files[path], _session_options(ort, options), providers=["CPUExecutionProvider"]
+                files[path], session_options(options), providers=["CPUExecutionProvider"]
             )
         except _failures() as exc:
             raise EngineError(f"{_NAME} cannot load {path}: {one_line(exc)}") from exc
@@ -160,6 +161,9 @@ class _OnnxRuntimeSession:
 
 
 def _import() -> ModuleType:
+    # From 1.29 on, importing it makes an identifier and a cache on disk and starts an uploader
+    # (2 MB and a thread); only this variable, set before the import, prevents all of that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as ort
     except ImportError as exc:
@@ -185,8 +189,13 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def _session_options(ort: ModuleType, options: SessionOptions) -> Any:
-    settings = ort.SessionOptions()
+def session_options(options: SessionOptions) -> Any:
+    """Say it in onnxruntime's own words.
+
+    Raises:
+        EngineMissingError: The engine is not installed.
+    """
+    settings = _import().SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.enable_cpu_mem_arena = options.arena
