@@ -113,20 +113,21 @@ def test_the_number_of_bindings_is_bounded():
         assert quick.MAX_CALLS_PER_SHAPE == len(model._quick._pools[1, 3])
 
 
-def test_all_buffers_of_a_model_have_a_budget():
-    """Shapes of half a megabyte each are bound until 4 MiB are used."""
+def test_all_buffers_of_a_model_have_a_budget(monkeypatch):
+    """When it is used up, further shapes are answered without buffers of their own."""
+    monkeypatch.setattr(quick, "MAX_BYTES", 5000)
     with load(linear_bundle(np.eye(3))) as model:
-        for rows in range(21_000, 21_000 + quick.MAX_SHAPES):
-            x = np.ones((rows, 3), np.float32)
-            for _ in range(3):
-                model.predict({"x": x})
-        size_bytes = 2 * 21_000 * 3 * 4
+        for rows in (60, 70, 80, 90):  # 24 bytes a row, in and out
+            x = np.full((rows, 3), rows, np.float32)
+            for _ in range(4):
+                np.testing.assert_array_equal(x, model.predict({"x": x})["y"])
 
-        assert quick.MAX_BYTES // size_bytes == len(model._quick._pools)
+        assert [(60, 3), (70, 3)] == list(model._quick._pools)
+        assert 130 * 24 == model._quick._bytes
 
 
 def test_large_inputs_are_not_copied_into_buffers(monkeypatch):
-    """Beyond half a megabyte the engine runs on the caller's own memory."""
+    """Beyond 128 KiB the engine runs on the caller's own memory."""
     rows = quick.MAX_BINDING_BYTES // (3 * 4)
     x = np.ones((rows, 3), np.float32)
     with load(linear_bundle(np.eye(3))) as model:
@@ -226,14 +227,25 @@ def test_direct_outputs_of_another_shape_take_the_plain_path(monkeypatch):
             np.testing.assert_array_equal(x[x > 0].reshape(-1, 1), model.predict({"x": x})["y"])
 
 
-def test_text_as_input_takes_the_plain_path():
-    """Every text is looked at in every call."""
+def test_text_as_input_is_looked_at_in_every_call(monkeypatch):
+    """`str` needs no plain path; other forms of text take it, and numbers are refused."""
+    number = np.ones((1, 1), np.float32)
     with load(text_bundle()) as model:
+        plain = count_plain_calls(model, monkeypatch)
         for word in "abcdef":
-            answer = model.predict({"word": [[word]], "number": np.ones((1, 1), np.float32)})
-            assert [word] == answer["same"].tolist()
+            words = np.array([[word]], dtype=object)
+            assert [word] == model.predict({"word": words, "number": number})["same"].tolist()
+        assert 2 == len(plain)
 
-        assert {} == model._quick._pools
+        for other in (np.str_("g"), b"g"):
+            words = np.array([[other]], dtype=object)
+            assert ["g"] == model.predict({"word": words, "number": number})["same"].tolist()
+        assert 4 == len(plain)
+        with pytest.raises(InputError, match="values must be text, got int at position 0"):
+            model.predict({"word": np.array([[1]], dtype=object), "number": number})
+        words = np.array([["h"]], dtype=object)
+        assert ["h"] == model.predict({"word": words, "number": number})["same"].tolist()
+        assert 4 == len(plain)
 
 
 def test_a_model_that_answers_at_random_is_never_bound():

@@ -1,7 +1,7 @@
 """The functions that answer a call of known shapes: on bound buffers, or directly.
 
 Each takes the only input, or the list of inputs, with the contract's dtypes and the shapes that
-it was made for; it checks that values are finite and nothing else.
+it was made for; it checks that numbers are finite and text is text, and nothing else.
 """
 
 import math
@@ -13,10 +13,17 @@ import numpy as np
 from edgepack.bundle.contract import TensorSpec
 from edgepack.runtime.engine import Binding, Session
 from edgepack.runtime.inputs import check_finite
-from edgepack.runtime.tensors import Array
+from edgepack.runtime.tensors import DTYPES, Array
 
 Shape: TypeAlias = tuple[int, ...]
 Call: TypeAlias = Callable[[Any], dict[str, Array]]  # takes an Array or a Sequence of them
+
+
+class NotForThisCallError(Exception):
+    """These values need the plain path; other values of the same shapes may not.
+
+    Never leaves `edgepack.runtime.quick`.
+    """
 
 
 class CallFailedError(Exception):
@@ -52,7 +59,7 @@ def direct_call(
     *,
     single: bool,
 ) -> Call:
-    """Make the function that runs on the caller's arrays: for text outputs and large inputs.
+    """Make the function that runs on the caller's arrays: for text and for large inputs.
 
     Args:
         session: The engine's.
@@ -63,16 +70,18 @@ def direct_call(
     """
     run = session.run
     isfinite = math.isfinite
-    floats = [spec.datatype.startswith("FP") for spec in inputs]
+    kinds = [DTYPES[spec.datatype].kind for spec in inputs]
     expected = [(name, shape, raw) for (name, shape), raw in zip(outputs, raw_shapes, strict=True)]
 
     def call(given: Array | Sequence[Array]) -> dict[str, Array]:
         arrays = [np.ascontiguousarray(array) for array in ((given,) if single else given)]
-        for array, is_float, spec in zip(arrays, floats, inputs, strict=True):
-            if is_float:
+        for array, kind, spec in zip(arrays, kinds, inputs, strict=True):
+            if kind == "f":
                 flat = array.reshape(-1)
                 if not isfinite(flat.dot(flat)):
                     check_finite(array, spec)
+            elif kind == "O" and any(type(text) is not str for text in array.reshape(-1).tolist()):
+                raise NotForThisCallError
         answer = {}
         for found, (name, shape, raw) in zip(run(arrays), expected, strict=True):
             if found.shape != raw:

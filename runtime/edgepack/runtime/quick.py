@@ -2,16 +2,16 @@
 
 A bare `InferenceSession.run` spends a third of a small model's time on making its arguments.
 Here the input is copied into a buffer that the engine already knows, and the outputs are copied
-out, so that a later call never changes what a caller holds. Where buffers do not work (text as
-output, which crashes onnxruntime when it is bound) or do not pay (large inputs), the session runs
-on the caller's arrays, and only the checks that cannot fail any more are left out.
+out, so that a later call never changes what a caller holds. Where buffers do not work (text,
+which crashes onnxruntime when it is bound) or do not pay (large inputs), the session runs on the
+caller's arrays, and only the checks that cannot fail any more are left out.
 
 A set of buffers serves one caller at a time: it is taken from its shape's pool and put back (both
 are atomic), so that a second thread, or a signal handler in the middle of a call, gets another
 set or the plain path. One set shared by threads gives wrong answers.
 
-The plain path takes everything else: text as input, the first call of a shape, dtypes or names
-that need a cast or an error, and models whose outputs do not have the shape they had before.
+The plain path takes everything else: the first call of a shape, dtypes or names that need a cast
+or an error, and models whose outputs do not have the shape they had before.
 """
 
 import threading
@@ -21,15 +21,22 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from edgepack.bundle.contract import Contract, Variant
-from edgepack.runtime.calls import Call, CallFailedError, Shape, bound_call, direct_call
+from edgepack.runtime.calls import (
+    Call,
+    CallFailedError,
+    NotForThisCallError,
+    Shape,
+    bound_call,
+    direct_call,
+)
 from edgepack.runtime.engine import Session
 from edgepack.runtime.errors import EngineError, InputError
 from edgepack.runtime.tensors import DTYPES, Array
 
 MAX_SHAPES: Final = 8
 MAX_CALLS_PER_SHAPE: Final = 16
-MAX_BINDING_BYTES: Final = 1 << 19  # at 1 MiB, copying in costs more than binding saves
-MAX_BYTES: Final = 1 << 22  # of all bindings of a model
+MAX_BINDING_BYTES: Final = 1 << 17  # at twice that, copying costs more than binding saves
+MAX_BYTES: Final = 1 << 21  # of all bindings of a model
 _MAX_SEEN_SHAPES: Final = 256
 
 _Key: TypeAlias = Shape | tuple[Shape, ...]  # of the only input, or of each input
@@ -127,6 +134,9 @@ class QuickPath:
         except (InputError, EngineError):
             pool.append(call)
             raise
+        except NotForThisCallError:
+            pool.append(call)
+            return None
         except CallFailedError:
             self._give_up(key)
             return None
@@ -137,8 +147,6 @@ class QuickPath:
         return arrays[0].shape if self._single else tuple([array.shape for array in arrays])
 
     def _has_room(self, key: _Key) -> bool:
-        if any(dtype.hasobject for _, dtype in self._wanted):
-            return False  # every text of every call must be looked at
         if key in self._made:
             return self._made[key] < MAX_CALLS_PER_SHAPE
         if key not in self._seen:
