@@ -14,6 +14,7 @@ NAMES: Final = (
     "session_settings",
     "monitor_cost",
     "agent_footprint",
+    "conversion_time",
 )
 
 

@@ -18,43 +18,13 @@ from edgepack.bundle import (
     sign_bundle,
     write_bundle,
 )
-from edgepack.converter.errors import OutputError, RequestError, ToleranceError
+from edgepack.converter.errors import OutputError, ToleranceError
 from edgepack.runtime import load
 from edgepack.runtime.golden import parse_golden
 from edgepack.runtime.selftest import run_selftest
 from edgepack.trust import PrivateKey
 
 _HIDDEN = ".edgepack-"
-
-
-def check_output(folder: Path) -> None:
-    """Refuse an output folder that cannot be written, before the work begins.
-
-    Raises:
-        OutputError: It cannot be written.
-        RequestError: It is a file.
-    """
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    if not existing.is_dir():
-        raise RequestError(f"output must be a folder, got {existing}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(f"output folder {folder} cannot be written")
-
-
-def check_free(folder: Path, filename: str, *, overwrite: bool) -> Path:
-    """The bundle's path, if nothing is in its way.
-
-    Raises:
-        RequestError: A bundle of that name and version is there already.
-    """
-    path = folder / filename
-    if path.exists() and not overwrite:
-        raise RequestError(
-            f"{path} is there already; give another --version, or --overwrite to replace it"
-        )
-    return path
 
 
 def pack(

@@ -1,6 +1,6 @@
 """The original's answers, the float variant that gives the same, and the golden samples."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +32,7 @@ from edgepack.converter.match import (
 )
 from edgepack.converter.parity import HeldOut, judge, takes_nan
 from edgepack.converter.report import Rows, VariantReport
-from edgepack.converter.request import ConvertRequest, Stage
+from edgepack.converter.request import ConvertRequest, Stage, Teller
 from edgepack.converter.sources.source import ExportWish, ModelFacts
 from edgepack.converter.split import Split, split_rows
 from edgepack.converter.truth import fit_truth, looks_like_classes
@@ -84,7 +84,7 @@ def prove(
     dataset: Dataset,
     request: ConvertRequest,
     identity: tuple[str, str],
-    tell: Callable[[Stage, str], None],
+    tell: Teller,
 ) -> ProvenModel:
     """Export the model and compare it with the original on held-out rows.
 

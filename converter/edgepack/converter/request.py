@@ -44,6 +44,7 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
+Teller = Callable[[Stage, str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

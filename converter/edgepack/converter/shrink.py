@@ -1,9 +1,9 @@
 """Adds int8 to a proven model, if there is something to gain and it stays good enough."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from edgepack.converter.calibrate import calibration_feeds
+from edgepack.converter.child import Child
 from edgepack.converter.draft import Candidate
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.parity import judge
@@ -18,8 +18,8 @@ from edgepack.converter.quantize import (
     quantize,
 )
 from edgepack.converter.report import VariantReport
-from edgepack.converter.request import ConvertRequest, Stage
-from edgepack.converter.worker_process import WorkerProcess, default_memory_bytes
+from edgepack.converter.request import ConvertRequest, Stage, Teller
+from edgepack.converter.worker_process import WorkerProcess
 from edgepack.runtime.tensors import Array
 
 
@@ -27,7 +27,7 @@ def shrink(
     proven: ProvenModel,
     request: ConvertRequest,
     scratch: str,
-    tell: Callable[[Stage, str], None],
+    tell: Teller,
 ) -> ProvenModel:
     """Try int8 and say what came of it.
 
@@ -50,21 +50,21 @@ def shrink(
             proven, _left_out("no rows are left for calibration: give at least 80 without NaN")
         )
     tell(Stage.CALIBRATE, f"{rows} rows, none of them held out")
-    with WorkerProcess(
+    with Child(
         WORKER_SOURCE,
         timeout_s=request.timeout_s,
-        memory_bytes=request.memory_bytes or default_memory_bytes(),
+        memory_bytes=request.memory_bytes,
         file_bytes=WORKER_FILE_BYTES,
         scratch=scratch,
-    ) as worker:
-        return _try_methods(proven, worker, feeds, tell)
+    ) as child:
+        return _try_methods(proven, WorkerProcess(child), feeds, tell)
 
 
 def _try_methods(
     proven: ProvenModel,
     worker: WorkerProcess,
     feeds: dict[str, Array],
-    tell: Callable[[Stage, str], None],
+    tell: Teller,
 ) -> ProvenModel:
     base = proven.kept[0]
     report = _left_out("not tried")

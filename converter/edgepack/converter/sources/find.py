@@ -3,9 +3,12 @@
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.converter.errors import ModelFileError
-from edgepack.converter.sources.source import Source
+
+if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
+    from edgepack.converter.sources.source import Source
 
 # In this order: the first that recognises a file has it.
 SOURCES = ("scikit_learn", "onnx_file")
@@ -51,7 +54,7 @@ def recognise(path: Path) -> Recognised:
     raise ModelFileError(f"{path.name} is {_stranger(head)}; edgepack converts {_known()}")
 
 
-def source_named(module: str) -> Source:
+def source_named(module: str) -> "Source":
     """Import a source's module; its framework is not imported by that."""
     if module not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(SOURCES)}, got {module[:40]!r}")

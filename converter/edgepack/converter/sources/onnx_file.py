@@ -5,10 +5,13 @@ Recognising one needs no onnx; the modules of `edgepack.converter.onnx_model` ru
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.converter.errors import MissingPackageError
 from edgepack.converter.sources.protobuf import is_onnx
-from edgepack.converter.sources.source import LoadedModel
+
+if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
+    from edgepack.converter.sources.source import LoadedModel
 
 
 class OnnxSource:
@@ -30,7 +33,7 @@ class OnnxSource:
                 f"ONNX models need {exc.name}: pip install 'edgepack[sklearn]'"
             ) from exc
 
-    def load(self, path: Path, *, trust_pickle: bool) -> LoadedModel:
+    def load(self, path: Path, *, trust_pickle: bool) -> "LoadedModel":
         """Load the model: see `Source`."""
         from edgepack.converter.onnx_model.load import load_model
 

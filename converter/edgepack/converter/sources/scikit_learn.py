@@ -7,10 +7,13 @@ process only, by the modules of `edgepack.converter.sklearn_model`.
 import importlib
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.converter.errors import MissingPackageError, ModelFileError
 from edgepack.converter.sources.compressed import LZ4_MAGIC, compression_of, unpacked_head
-from edgepack.converter.sources.source import LoadedModel
+
+if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
+    from edgepack.converter.sources.source import LoadedModel
 
 _HEAD_BYTES = 65_536
 _PICKLE_PROTOCOLS = range(2, 6)
@@ -50,7 +53,7 @@ class SklearnSource:
                 f"scikit-learn models need {exc.name}: pip install 'edgepack[sklearn]'"
             ) from exc
 
-    def load(self, path: Path, *, trust_pickle: bool) -> LoadedModel:
+    def load(self, path: Path, *, trust_pickle: bool) -> "LoadedModel":
         """Load the model: see `Source`."""
         from edgepack.converter.sklearn_model.load import load_model
 

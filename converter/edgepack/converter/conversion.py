@@ -1,0 +1,86 @@
+"""The way in: looks at the request, starts the child, and hands over to the pipeline.
+
+The child's imports take most of a conversion. It is therefore started before this process has
+imported anything but this, and everything else is imported while the child is busy.
+"""
+
+import tempfile
+
+from edgepack.converter.child import Child
+from edgepack.converter.errors import RequestError
+from edgepack.converter.naming import model_name, model_version
+from edgepack.converter.output import check_free, check_output
+from edgepack.converter.report import ConvertReport
+from edgepack.converter.request import ConvertRequest, Progress, ProgressCallback, Stage, Teller
+from edgepack.converter.sources.find import recognise
+
+_STAGES = list(Stage)
+
+
+def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -> ConvertReport:
+    """Convert a model to a signed bundle.
+
+    Args:
+        request: What to convert, and how.
+        progress: Called when a stage begins.
+
+    Returns:
+        Where the bundle is, what is in it, what was left out and why.
+
+    Raises:
+        ConvertError: See `edgepack.converter.errors` for which and why.
+        DatasetError: The data cannot be read, or does not fit the model.
+        KeyFileError: The key that was named cannot be used.
+        BundleError: The bundle cannot be written.
+        KeyboardInterrupt: Nothing is left behind.
+    """
+    _check(request)
+    name = model_name(request.name, request.model)
+    version = model_version(request.version, name, request.output)
+    check_free(request.output, f"{name}-{version}.edgepack", overwrite=request.overwrite)
+    recognised = recognise(request.model)
+    tell = _teller(progress)
+    tell(Stage.SOURCE, f"{request.model.name}: {recognised.description}")
+    with (
+        tempfile.TemporaryDirectory(prefix="edgepack-") as scratch,
+        Child(
+            recognised.module,
+            timeout_s=request.timeout_s,
+            memory_bytes=request.memory_bytes,
+            file_bytes=0,
+            scratch=scratch,
+            trust_pickle=request.trust_pickle,
+        ) as child,
+    ):
+        from edgepack.converter.pipeline import Pipeline
+
+        pipeline = Pipeline(request=request, recognised=recognised, scratch=scratch, tell=tell)
+        return pipeline.run(child, name=name, version=version)
+
+
+def _check(request: ConvertRequest) -> None:
+    if request.data is None:
+        raise RequestError(
+            "data is needed: at least 64 real rows prove that the converted model answers as the "
+            "original does (--data FILE: CSV, Parquet, npz, npy or safetensors)"
+        )
+    tolerances = request.tolerances
+    for field in ("rtol", "atol", "max_drop"):
+        value = getattr(tolerances, field)
+        if not 0 <= value < float("inf"):
+            raise RequestError(f"tolerance {field} must be >= 0, got {value}")
+    if request.timeout_s <= 0:
+        raise RequestError(f"timeout must be > 0 s, got {request.timeout_s:g}")
+    check_output(request.output)
+
+
+def _teller(progress: ProgressCallback | None) -> Teller:
+    furthest = 0
+
+    def tell(stage: Stage, message: str) -> None:
+        nonlocal furthest  # parity comes again for every variant
+        if progress is not None:
+            step = furthest = max(furthest, _STAGES.index(stage) + 1)
+            progress(Progress(stage=stage, step=step, steps=len(_STAGES), message=message))
+
+    return tell
