@@ -5,12 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from bench_models import regression_model, sign_model
 from support.tiny_bundle import CLASSES, FEATURES, tiny_model, write_tiny_bundle
 
 from edgepack.bench import BenchError, bench_bundle, render_text, rich_table
 from edgepack.bench.measure import LEAST_CALLS, score, time_singles
 from edgepack.bench.table import HEADERS
 from edgepack.bundle import Part, media_types, open_bundle, write_bundle
+from edgepack.bundle.contract import Task
 from edgepack.bundle.errors import BundleError
 from edgepack.runtime import VariantError, load
 from edgepack.runtime.errors import DatasetError
@@ -191,8 +193,6 @@ def test_classes_are_compared_as_text(tmp_path):
 
 def test_regression_is_scored_by_r2_and_error(tmp_path):
     """In the target's unit."""
-    from bench_regression import regression_model
-
     truth = X @ np.array([1, 2, 3, 4], np.float32) + 0.5
     np.savez(tmp_path / "data.npz", x=X, y=truth)
     with regression_model(np.array([[1], [2], [3], [4]])) as model:
@@ -201,3 +201,24 @@ def test_regression_is_scored_by_r2_and_error(tmp_path):
     assert 0.5 == pytest.approx(found.mae, rel=1e-5)
     assert 0.9 < found.r2 < 1
     assert found.accuracy is None
+
+
+def test_classes_are_no_truth_for_outliers_or_clusters(tmp_path):
+    """A share of right answers is given only where the truth speaks of the same thing."""
+    with load(write_tiny_bundle(tmp_path)) as model:
+        data = write_csv(tmp_path / "data.csv", LABELS)
+        for task in (Task.OUTLIER, Task.CLUSTERING, Task.GENERIC):
+            model.contract = dataclasses.replace(model.contract, task=task)
+            assert score(model, data, "state") is None
+
+
+def test_outliers_are_scored_where_the_truth_says_1_or_minus_1(tmp_path):
+    """As scikit-learn's outlier models do."""
+    truth = np.where(X[:, 0] > 0, 1, -1)
+    np.savez(tmp_path / "data.npz", x=X, y=truth)
+    with sign_model() as model:
+        found = score(model, tmp_path / "data.npz", None)
+        np.savez(tmp_path / "classes.npz", x=X, y=truth + 1)
+
+        assert 1.0 == found.accuracy
+        assert score(model, tmp_path / "classes.npz", None) is None

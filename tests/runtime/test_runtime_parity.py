@@ -269,3 +269,11 @@ def test_a_relative_error_is_found(values, error):
     assert found <= error * (1 + 1e-9)
     if np.abs(values).max() > 1e-3:
         assert math.isclose(error, found, rel_tol=1e-6)
+
+
+def test_clusters_have_no_accuracy():
+    """Their numbers mean nothing outside the model."""
+    outputs = {"label": np.array([0, 1])}
+    found = run(Task.CLUSTERING, outputs, outputs, truth=np.array([1, 0]))
+
+    assert "accuracy" not in found.parity.figures

@@ -286,8 +286,9 @@ def _process(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 def _environment() -> dict[str, str]:
-    """With compiled modules, which pip leaves behind, even where a checkout is told to make none."""
-    return {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+    """The same for both: no telemetry of onnxruntime, and compiled modules as pip leaves them."""
+    kept = {key: os.environ[key] for key in os.environ if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def _line(process: "subprocess.Popen[str]") -> str:

@@ -153,7 +153,9 @@ def time_singles(
 
 
 def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
-    """Compare the model's answers for a data file with its truth; None where it has none.
+    """Compare the model's answers for a data file with its truth.
+
+    None where it has none, and where it says nothing of the task: clusters have no right names.
 
     Raises:
         DatasetError: The file cannot be read or does not fit the model.
@@ -168,7 +170,7 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
     outputs = {
         spec.name: np.concatenate([p[spec.name] for p in parts]) for spec in contract.outputs
     }
-    if contract.task in {Task.CLASSIFICATION, Task.OUTLIER, Task.CLUSTERING}:
+    if contract.task is Task.CLASSIFICATION or _tells_outliers(contract.task, dataset.truth):
         right = int(same_labels(dataset.truth, labels_of(outputs, contract.class_names)).sum())
         low, high = wilson_interval(right, dataset.rows)
         return Accuracy(
@@ -182,6 +184,16 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
         return None
     truth = dataset.truth.reshape(value.shape).astype(np.float64)
     return Accuracy(rows=dataset.rows, r2=r2(truth, value), mae=float(np.abs(truth - value).mean()))
+
+
+def _tells_outliers(task: Task, truth: Array) -> bool:
+    """Whether a truth says 1 or -1, as outlier models do; one of classes means nothing to them."""
+    return (
+        task is Task.OUTLIER
+        and truth.dtype.kind in "iuf"
+        and truth.ndim == 1
+        and bool(np.isin(truth, (-1, 1)).all())
+    )
 
 
 def _batches(inputs: Mapping[str, Array], rows: int) -> Iterator[dict[str, Array]]:

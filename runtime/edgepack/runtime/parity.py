@@ -186,7 +186,7 @@ def _figures(
     if task in _LABEL_TASKS:
         labels = labels_of(expected, class_names)
         figures["agreement"] = agreement(labels, labels_of(got, class_names))
-        if truth is not None:
+        if truth is not None and task is not Task.CLUSTERING:  # clusters have no right names
             figures["accuracy_original"] = agreement(truth, labels)
             figures["accuracy"] = agreement(truth, labels_of(got, class_names))
         for name in floats:
