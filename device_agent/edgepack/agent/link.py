@@ -61,7 +61,7 @@ class Link:
         topics: This device's topics; the last will goes to `topics.status`.
         client_id: MQTT client id.
         subscriptions: Topic filters, QoS 1.
-        on_connect: Awaited after subscribing, on every connection.
+        on_connect: Run after subscribing, on every connection, while messages come already.
         on_message: Called for every message that no `retained` call waits for.
     """
 
@@ -184,9 +184,8 @@ class Link:
         ) as client:
             self._client = client
             await client.subscribe(self._subscriptions)
-            await self._on_connect()
-            self.connected.set()
-            logger.info("broker.connected host=%s protocol=%s", address.host, self._protocol.name)
+            # requests are answered while the device still says what it is
+            greeting = asyncio.create_task(self._greet(address.host))
             try:
                 async for message in client.messages:
                     self._dispatch(message)
@@ -194,6 +193,17 @@ class Link:
                 with contextlib.suppress(aiomqtt.MqttError):
                     await client.publish(self._topics.status, OFFLINE, qos=1, retain=True)
                 raise
+            finally:
+                greeting.cancel()
+
+    async def _greet(self, host: str) -> None:
+        try:
+            await self._on_connect()
+        except FetchError as exc:  # the connection broke; the session ends with it
+            logger.debug("broker.greeting_lost error=%s", exc)
+            return
+        self.connected.set()
+        logger.info("broker.connected host=%s protocol=%s", host, self._protocol.name)
 
     def _dispatch(self, message: aiomqtt.Message) -> None:
         topic = message.topic.value

@@ -7,7 +7,6 @@ For one thread.
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
@@ -251,6 +250,8 @@ def wilson_interval(right: int, count: int, confidence: float = 0.95) -> tuple[f
         )
     if count == 0:
         return 0.0, 1.0
+    from statistics import NormalDist  # not at the start of a device: it brings in decimal
+
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     share = right / count
     spread = 1 + z * z / count

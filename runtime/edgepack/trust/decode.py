@@ -1,32 +1,36 @@
-# ruff: noqa: ANN401  (cattrs hands types around as values; they have no narrower type)
+# ruff: noqa: ANN401  (types are values here; they have no narrower type)
 """From parsed JSON or TOML to frozen dataclasses, strictly: no value is ever coerced.
 
-cattrs does the walking; the hooks here take away its leniency (`int("3")`, a string taken for a
-list of characters). All that is wrong is collected and raised once.
+All that is wrong is collected and raised once. It does NOT know formats: a dataclass is the format.
+Why this is not a library's: docs/adr/0005.
 """
 
+import dataclasses
 import functools
+import types
+import typing
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeVar, get_args, get_origin
-
-import cattrs
-from cattrs.errors import IterableValidationError, IterableValidationNote
+from typing import Any, Final, TypeVar
 
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue
 
 T = TypeVar("T")
-_SHOWN_ERRORS = 5
-_MAX_BITS = 64  # JSON integers know no bound, but everything that is counted here does
+_SHOWN_ERRORS: Final = 5
+_MAX_BITS: Final = 64  # JSON integers know no bound, but everything that is counted here does
+
+# Takes a value and where it stands; gives what it becomes, or adds to the problems.
+_Reader = Callable[[Any, str, list[str]], Any]
 
 
 def decode(cls: type[T], value: object, *, what: str, ignore_unknown: bool) -> T:
     """Make a dataclass from a parsed document.
 
     Args:
-        cls: A dataclass; its fields may be str, int, float, bool, enums, tuples of one type
-            ("list" in the document), dicts with string keys, other dataclasses, or `X | None`.
+        cls: A dataclass; its fields may be str, int, float, bool, enums of strings, tuples of one
+            type ("list" in the document), dicts with string keys, `object` (taken as it is), other
+            dataclasses, or `X | None`.
         value: What the parser returned.
         what: What the document is, for the error.
         ignore_unknown: True for formats that grow (contract, messages), False for configuration,
@@ -38,18 +42,14 @@ def decode(cls: type[T], value: object, *, what: str, ignore_unknown: bool) -> T
     Raises:
         DocumentError: One line that names every field that is wrong (the first five).
     """
-    if not isinstance(value, dict):
-        raise DocumentError(f"{what}: expected an object, got {_show(value)}")
-    try:
-        return _converter(ignore_unknown).structure(value, cls)
-    except (cattrs.BaseValidationError, ValueError, TypeError) as exc:
-        found = cattrs.transform_error(exc, path="", format_exception=_describe)
-        shown = "; ".join(
-            text.removesuffix(" @ ").replace(" @ ", " at ").replace(" at .", " at ")
-            for text in found[:_SHOWN_ERRORS]
-        )
-        more = f"; and {len(found) - _SHOWN_ERRORS} more" if len(found) > _SHOWN_ERRORS else ""
-        raise DocumentError(f"{what}: {shown}{more}") from exc
+    problems: list[str] = []
+    kind: Any = cls
+    made: T = _reader(kind, ignore_unknown)(value, "", problems)
+    if problems:
+        rest = len(problems) - _SHOWN_ERRORS
+        more = f"; and {rest} more" if rest > 0 else ""
+        raise DocumentError(f"{what}: {'; '.join(problems[:_SHOWN_ERRORS])}{more}")
+    return made
 
 
 def encode(value: object) -> JsonValue:
@@ -69,99 +69,130 @@ def encode(value: object) -> JsonValue:
 
 
 @functools.cache
-def _converter(ignore_unknown: bool) -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=not ignore_unknown, detailed_validation=True)
-    for kind in (str, int, bool):
-        converter.register_structure_hook(kind, _exactly(kind))
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook_factory(
-        functools.partial(_is_generic, tuple), functools.partial(_tuple_hook, converter)
-    )
-    converter.register_structure_hook_factory(
-        functools.partial(_is_generic, dict), functools.partial(_dict_hook, converter)
-    )
-    return converter
+def _reader(kind: Any, ignore_unknown: bool) -> _Reader:
+    """What reads values of one type.
+
+    Raises:
+        TypeError: The type is not one that documents hold; a defect of ours.
+    """
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        inner = [option for option in typing.get_args(kind) if option is not types.NoneType]
+        if len(inner) == 1:
+            return _optional(_reader(inner[0], ignore_unknown))
+    elif origin in (tuple, dict):
+        item = _reader(typing.get_args(kind)[0 if origin is tuple else 1], ignore_unknown)
+        return _list(item) if origin is tuple else _mapping(item)
+    elif kind is object:
+        return _as_it_is
+    elif kind is float:
+        return _number
+    elif kind in (str, int, bool):
+        return _exactly(kind)
+    elif isinstance(kind, type) and issubclass(kind, Enum):
+        return _member(kind)
+    elif dataclasses.is_dataclass(kind):
+        return _dataclass(kind, ignore_unknown)
+    raise TypeError(f"documents hold no values of type {kind}")
 
 
-def _is_generic(origin: type, cls: Any) -> bool:
-    return get_origin(cls) is origin
+def _dataclass(kind: Any, ignore_unknown: bool) -> _Reader:
+    hints = typing.get_type_hints(kind)
+    readers = {
+        field.name: _reader(hints[field.name], ignore_unknown) for field in dataclasses.fields(kind)
+    }
+    required = [
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+
+    def read(value: Any, where: str, problems: list[str]) -> Any:
+        if not isinstance(value, dict):
+            return _wrong("an object", value, where, problems)
+        before = len(problems)
+        problems += [f"missing field{_at(where, name)}" for name in required if name not in value]
+        found = {
+            name: read_field(value[name], f"{where}.{name}", problems)
+            for name, read_field in readers.items()
+            if name in value
+        }
+        unknown = [] if ignore_unknown else sorted(value.keys() - readers.keys())
+        if unknown:
+            problems.append(f"unknown key {', '.join(map(_plain, unknown))}{_at(where)}")
+        return kind(**found) if len(problems) == before else None
+
+    return read
 
 
-def _exactly(kind: type) -> Callable[[object, Any], Any]:
-    def structure(value: object, cls: Any) -> Any:
-        if cls is not kind and issubclass(cls, Enum):  # cattrs gives a StrEnum to the hook of str
-            return _member(value, cls)
+def _list(read_item: _Reader) -> _Reader:
+    def read(value: Any, where: str, problems: list[str]) -> Any:
+        if not isinstance(value, list):
+            return _wrong("a list", value, where, problems)
+        return tuple(
+            read_item(item, f"{where}[{index}]", problems) for index, item in enumerate(value)
+        )
+
+    return read
+
+
+def _mapping(read_item: _Reader) -> _Reader:
+    def read(value: Any, where: str, problems: list[str]) -> Any:
+        if not isinstance(value, dict):
+            return _wrong("an object", value, where, problems)
+        return {
+            key: read_item(item, f"{where}[{key[:80]!r}]", problems) for key, item in value.items()
+        }
+
+    return read
+
+
+def _optional(read_value: _Reader) -> _Reader:
+    def read(value: Any, where: str, problems: list[str]) -> Any:
+        return None if value is None else read_value(value, where, problems)
+
+    return read
+
+
+def _exactly(kind: type) -> _Reader:
+    def read(value: Any, where: str, problems: list[str]) -> Any:
         if type(value) is not kind:
-            raise _WrongValueError(f"expected {kind.__name__}, got {_show(value)}")
+            return _wrong(kind.__name__, value, where, problems)
         if isinstance(value, int) and value.bit_length() > _MAX_BITS:
-            raise _WrongValueError(f"expected at most {_MAX_BITS} bits, got {_show(value)}")
+            return _wrong(f"at most {_MAX_BITS} bits", value, where, problems)
         return value
 
-    return structure
+    return read
 
 
-def _number(value: object, _: Any) -> float:
+def _number(value: Any, where: str, problems: list[str]) -> Any:
     if type(value) is float or (type(value) is int and value.bit_length() <= _MAX_BITS):
         return float(value)
-    raise _WrongValueError(f"expected a number, got {_show(value)}")
+    return _wrong("a number", value, where, problems)
 
 
-def _tuple_hook(converter: cattrs.Converter, cls: Any) -> Callable[[object, Any], tuple[Any, ...]]:
-    item_type = get_args(cls)[0]
+def _member(kind: type[Enum]) -> _Reader:
+    allowed = [member.value for member in kind]
 
-    def structure(value: object, _: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise _WrongValueError(f"expected a list, got {_show(value)}")
-        return tuple(_items(converter, enumerate(value), item_type, cls))
+    def read(value: Any, where: str, problems: list[str]) -> Any:
+        if type(value) is not str or value not in allowed:
+            return _wrong(f"one of {', '.join(allowed)}", value, where, problems)
+        return kind(value)
 
-    return structure
-
-
-def _dict_hook(converter: cattrs.Converter, cls: Any) -> Callable[[object, Any], dict[str, Any]]:
-    item_type = get_args(cls)[1]
-
-    def structure(value: object, _: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise _WrongValueError(f"expected an object, got {_show(value)}")
-        return dict(zip(value, _items(converter, value.items(), item_type, cls), strict=True))
-
-    return structure
+    return read
 
 
-def _items(converter: cattrs.Converter, pairs: Any, item_type: Any, cls: Any) -> list[Any]:
-    items: list[Any] = []
-    errors: list[Exception] = []
-    for index, item in pairs:
-        try:
-            items.append(item if item_type is object else converter.structure(item, item_type))
-        except Exception as exc:  # noqa: BLE001  (collected; raised below as one group)
-            note = IterableValidationNote(f"Structuring {cls} @ index {index!r}", index, item_type)
-            exc.__notes__ = [*getattr(exc, "__notes__", []), note]
-            errors.append(exc)
-    if errors:
-        raise IterableValidationError(f"While structuring {cls}", errors, cls)
-    return items
+def _as_it_is(value: Any, _where: str, _problems: list[str]) -> Any:
+    return value
 
 
-def _member(value: object, cls: type[Enum]) -> Enum:
-    allowed = [member.value for member in cls]
-    if value not in allowed:
-        raise _WrongValueError(f"expected one of {', '.join(allowed)}, got {_show(value)}")
-    return cls(value)
+def _wrong(expected: str, value: object, where: str, problems: list[str]) -> None:
+    problems.append(f"expected {expected}, got {_show(value)}{_at(where)}")
 
 
-class _WrongValueError(ValueError):
-    pass
-
-
-def _describe(exc: BaseException, cls: type | None) -> str:
-    if isinstance(exc, KeyError):
-        return "missing field"
-    if isinstance(exc, cattrs.ForbiddenExtraKeysError):
-        return f"unknown key {', '.join(map(_plain, sorted(exc.extra_fields)))}"
-    if isinstance(exc, AttributeError | TypeError):
-        return "expected an object"
-    return str(exc)
+def _at(where: str, name: str = "") -> str:
+    path = f"{where}.{name}" if name else where
+    return f" at {path.removeprefix('.')}" if path else ""
 
 
 def _plain(name: str) -> str:

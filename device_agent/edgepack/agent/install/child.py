@@ -52,6 +52,7 @@ def verify_layout(job: dict[str, Any]) -> dict[str, Any]:
 def self_test(job: dict[str, Any]) -> dict[str, Any]:
     """Run the golden samples through every variant that this device can run; pick the fastest."""
     from edgepack.bundle import open_layout
+    from edgepack.monitor.reference import parse_reference
     from edgepack.runtime import EngineError, load
     from edgepack.runtime.golden import parse_golden
     from edgepack.runtime.selftest import run_selftest
@@ -59,6 +60,12 @@ def self_test(job: dict[str, Any]) -> dict[str, Any]:
     bundle = open_layout(
         job["layout"], job["digest"], signatures=job["signatures"], hash_blobs=False
     )
+    contract = bundle.contract
+    if contract.reference is not None:
+        try:
+            parse_reference(bundle.read(contract.reference))
+        except ValueError as exc:
+            raise RejectedError("bundle_invalid", str(exc)) from exc
     golden = parse_golden(bundle.read(bundle.contract.golden), bundle.contract)
     passed: list[tuple[float, str, dict[str, float]]] = []
     failed: list[str] = []

@@ -19,7 +19,7 @@ from edgepack.agent.link import Link
 from edgepack.agent.report.description import describe
 from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
 from edgepack.agent.serve.registry import Registry
-from edgepack.monitor import DriftResult
+from edgepack.monitor.drift import DriftResult
 from edgepack.wire.messages import (
     Info,
     Reported,

@@ -16,7 +16,7 @@ from edgepack.agent.link import Incoming, Link
 from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.requests import Answer, to_inputs, to_tensors
 from edgepack.agent.serve.served import ServedModel
-from edgepack.monitor import DriftResult
+from edgepack.monitor.drift import DriftResult
 from edgepack.runtime import EngineError, InputError
 from edgepack.runtime.tensors import Array
 from edgepack.wire.errors import WireError

@@ -4,13 +4,16 @@ import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgepack.agent.config import DriftConfig
-from edgepack.agent.errors import RejectedError
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle import open_layout
 from edgepack.runtime import Model, load
+
+if TYPE_CHECKING:
+    from edgepack.monitor import DriftDetector
 
 logger = logging.getLogger(__name__)
 
@@ -44,18 +47,16 @@ class Registry:
         """Load the slot's active bundle and let it answer, instead of what answered before.
 
         Raises:
-            EdgepackError: It does not load, or its drift reference is malformed; what answered
-                before goes on.
+            EdgepackError: It does not load; what answered before goes on.
         """
         if slot.active is None:
             raise ValueError(f"slot {slot.name} has nothing active")
         loop = asyncio.get_running_loop()
         model, reference = await loop.run_in_executor(self.executor, _load, slot.active, layout)
-        try:
-            served = ServedModel(slot.active, model, reference, self._drift)
-        except ValueError as exc:
-            raise RejectedError("bundle_invalid", str(exc)) from exc
+        served = ServedModel(slot.active, model)
         self._served[slot.name] = served
+        if reference is not None:  # answering does not wait for it
+            loop.create_task(self._watch_drift(served, reference)).add_done_callback(_check)
 
     def stop(self, name: str) -> None:
         """Stop answering for a model."""
@@ -69,9 +70,30 @@ class Registry:
         """
         return self._served[name]
 
+    async def _watch_drift(self, served: ServedModel, reference: bytes) -> None:
+        try:
+            detector = await asyncio.to_thread(_make_detector, reference, self._drift)
+        except ValueError as exc:
+            logger.warning("drift.off digest=%s error=%s", served.installed.digest, exc)
+            return
+        served.watch_drift(detector)
+
     def close(self) -> None:
         """Let running requests end, then stop the threads."""
         self.executor.shutdown(wait=True)
+
+
+def _make_detector(reference: bytes, config: DriftConfig) -> "DriftDetector":
+    from edgepack.monitor.drift import DriftDetector
+
+    return DriftDetector(
+        reference, window=config.window, alpha=config.alpha, consecutive=config.consecutive
+    )
+
+
+def _check(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("drift.defect", exc_info=task.exception())
 
 
 def _load(installed: Installed, layout: Path) -> tuple[Model, bytes | None]:

@@ -7,18 +7,20 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from edgepack.monitor.quality import ClassificationQuality, RegressionQuality, TruthJoiner
-
-from edgepack.agent.config import DriftConfig
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
 from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
+from edgepack.monitor.quality import ClassificationQuality, RegressionQuality, TruthJoiner
 from edgepack.runtime import EngineError, InputError, Model
 from edgepack.runtime.tensors import Array
 from edgepack.wire.infer import Truth
 from edgepack.wire.messages import Scalar
+
+if TYPE_CHECKING:
+    from edgepack.monitor import DriftDetector, DriftResult
 
 logger = logging.getLogger(__name__)
 
@@ -32,27 +34,16 @@ class ServedModel:
     Args:
         installed: What it is.
         model: The loaded model; owned from here on.
-        reference: Drift reference of the bundle, or None.
-        drift: Settings of the drift alarm.
     """
 
-    def __init__(
-        self, installed: Installed, model: Model, reference: bytes | None, drift: DriftConfig
-    ) -> None:
+    def __init__(self, installed: Installed, model: Model) -> None:
         self.installed = installed
         self.contract: Contract = model.contract
         self._model = model
         self._joiner: TruthJoiner[str | float] = TruthJoiner(_REMEMBERED_REQUESTS)
         self._classes = ClassificationQuality()
         self._values = RegressionQuality()
-        self._drift = None
-        if reference is not None:
-            self._drift = DriftDetector(
-                reference,
-                window=drift.window,
-                alpha=drift.alpha,
-                consecutive=drift.consecutive,
-            )
+        self._detector: DriftDetector | None = None
         self.drift: DriftResult | None = None
         self.latest: Answer | None = None
         self.requests = 0
@@ -83,11 +74,15 @@ class ServedModel:
         self._changed.set()
         return answer
 
-    def observe(self, inputs: Mapping[str, Array]) -> DriftResult | None:
+    def watch_drift(self, detector: "DriftDetector") -> None:
+        """From now on `observe` compares inputs with the detector's reference."""
+        self._detector = detector
+
+    def observe(self, inputs: Mapping[str, Array]) -> "DriftResult | None":
         """Look at inputs for drift; a result when they completed a window."""
-        if self._drift is None:
+        if self._detector is None:
             return None
-        result = self._drift.observe(inputs)
+        result = self._detector.observe(inputs)
         if result is not None:
             self.drift = result
         return result

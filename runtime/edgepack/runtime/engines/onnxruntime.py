@@ -5,7 +5,7 @@ Only the CPU provider: the devices that edgepack is for have no other that is wo
 """
 
 import functools
-import importlib.metadata
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -51,6 +51,8 @@ class OnnxRuntimeEngine:
 
     def versions(self) -> dict[str, str]:
         """Name the installed onnxruntime; the package is not imported."""
+        import importlib.metadata  # brings in the email package: not for a device that restarts
+
         try:
             return {_NAME: importlib.metadata.version(_NAME)}
         except importlib.metadata.PackageNotFoundError:
@@ -73,7 +75,8 @@ class OnnxRuntimeEngine:
                 f"variant {variant.name!r} needs operators of {', '.join(unknown)[:200]}, "
                 f"which {_NAME} does not have"
             )
-        self.versions()
+        if importlib.util.find_spec(_NAME) is None:
+            _import()  # raises what says how to install it
 
     def open(
         self, files: Mapping[str, bytes], variant: Variant, options: SessionOptions
