@@ -1,6 +1,7 @@
 """What `predict` takes, what it refuses and in which words, and what it gives."""
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from runtime_models import (
 )
 
 from edgepack.bundle.contract import Datatype, Nonfinite
-from edgepack.runtime import EngineError, InputError, UnsupportedModelError, load
+from edgepack.runtime import EngineError, InputError, UnsupportedModelError, load, quick
 
 EYE = np.eye(3)
 
@@ -127,20 +128,23 @@ def test_nan_is_passed_on_where_the_contract_takes_it_as_missing():
                 model.predict({"x": np.array([[np.inf, 1, 2]], np.float32)})
 
 
-@given(hnp.arrays(np.float32, (2, 3), elements=st.floats(width=32)))
-def test_the_two_paths_refuse_and_answer_alike(x):
-    """For any values, bound buffers give what the plain path gives, or the same error."""
+@given(hnp.arrays(np.float32, (2, 3)), st.sampled_from(list(Nonfinite)))
+def test_all_paths_refuse_and_answer_alike(x, nonfinite):
+    """For any values, buffers and direct runs give what the plain path gives, or its error."""
     answers = []
-    for warm in (False, True):
-        with load(linear_bundle(EYE)) as model:
-            for _ in range(4 if warm else 0):
+    for warm_up, binding_bytes in ((0, 0), (4, 0), (4, quick.MAX_BINDING_BYTES)):
+        with (
+            mock.patch.object(quick, "MAX_BINDING_BYTES", binding_bytes),
+            load(linear_bundle(EYE, nonfinite=nonfinite)) as model,
+        ):
+            for _ in range(warm_up):
                 model.predict({"x": np.ones((2, 3), np.float32)})
             try:
-                answers.append(model.predict({"x": x})["y"].tolist())
+                answers.append(str(model.predict({"x": x})["y"].tolist()))
             except InputError as exc:
                 answers.append(str(exc))
 
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
 
 
 def test_whole_numbers_must_fit_and_floats_are_not_cut():
