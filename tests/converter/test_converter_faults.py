@@ -32,9 +32,10 @@ def _nothing_temporary_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setenv("TMPDIR", str(scratch))
+    before = set(psutil.Process().children(recursive=True))
     yield
     assert [] == list(scratch.iterdir())
-    assert [] == psutil.Process().children(recursive=True)
+    assert set() == set(psutil.Process().children(recursive=True)) - before
     output = tmp_path / "out"
     assert not output.exists() or [] == [item for item in output.iterdir() if item.name[0] == "."]
 
@@ -338,6 +339,48 @@ def test_ctrl_c(wanted: str, digits_mlp: Path, digits_table: Table, tmp_path: Pa
     else:
         assert 130 == process.returncode
         assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_is_no_model(digits_table: Table, tmp_path: Path) -> None:
+    """A named pipe, which would block, is refused."""
+    pipe = tmp_path / "model.pkl"
+    os.mkfifo(pipe)
+    error = refused(ConvertRequest(model=pipe, data=digits_table.path, output=tmp_path / "out"))
+    assert "is not a regular file" in str(error)
+
+
+@pytest.mark.parametrize("package", ["skl2onnx", "sklearn"])
+def test_a_missing_package_names_what_to_install(
+    package: str,
+    digits_model: Path,
+    digits_table: Table,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without scikit-learn's packages the message is the line to run."""
+    folder = tmp_path / "path" / package
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(f"raise ModuleNotFoundError('gone', name={package!r})")
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    error = refused(
+        ConvertRequest(model=digits_model, data=digits_table.path, output=tmp_path / "out")
+    )
+    assert USAGE == error.exit_code
+    assert f"need {package}: pip install 'edgepack[sklearn]'" in str(error)
+
+
+def test_a_broken_package_is_one_line(
+    digits_model: Path, digits_table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that fails in its own way is one line too."""
+    folder = tmp_path / "path" / "skl2onnx"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    error = refused(
+        ConvertRequest(model=digits_model, data=digits_table.path, output=tmp_path / "out")
+    )
+    assert "scikit-learn cannot be imported: division by zero" in str(error)
 
 
 def test_an_estimator_without_a_converter(iris_table: Table, tmp_path: Path) -> None:

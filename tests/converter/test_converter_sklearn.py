@@ -289,6 +289,46 @@ def test_columns_by_order(tmp_path: Path) -> None:
     assert any("by order" in message for message in report.messages)
 
 
+def test_parallel_estimators_stay_in_the_limits(iris_table: Table, tmp_path: Path) -> None:
+    """n_jobs works in the child, which may start no processes and write no files."""
+    numbers = list(iris_table.train.columns)
+    columns = ColumnTransformer(
+        [("a", StandardScaler(), numbers[:2]), ("b", StandardScaler(), numbers[2:])], n_jobs=2
+    )
+    forest = RandomForestClassifier(10, n_jobs=2, random_state=0)
+    path = fit_and_save(make_pipeline(columns, forest), iris_table, tmp_path / "iris.joblib")
+    assert run(path, iris_table, tmp_path, precision=Precision.FP32).path.exists()
+
+
+def test_missing_text_is_said(machines: Table, tmp_path: Path) -> None:
+    """Empty cells of a text column are empty text for both, and the report says so."""
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    model = make_pipeline(_encoded(encoder, machines), LogisticRegression(max_iter=500))
+    path = fit_and_save(model, machines, tmp_path / "machines.joblib")
+    frame = pd.read_csv(machines.path, encoding="utf-8-sig")[:500]
+    frame.loc[::50, "Type"] = None
+    data = tmp_path / "holes.csv"
+    frame.to_csv(data, index=False)
+    report = run(path, Table(None, None, data, machines.label), tmp_path, label=None)
+    assert any("'Type' has 10 missing values" in message for message in report.messages)
+
+
+def test_whole_numbers_can_be_categories(tmp_path: Path) -> None:
+    """Text categories that look like numbers in the file go in as text."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"code": rng.integers(0, 4, 300), "width": rng.normal(size=300)})
+    frame["target"] = (frame["width"] > 0).astype(int)
+    data = tmp_path / "rows.csv"
+    frame.to_csv(data, index=False)
+    columns = ColumnTransformer([("c", OneHotEncoder(), ["code"])], remainder="passthrough")
+    features = frame[["code", "width"]].astype({"code": str})
+    model = make_pipeline(columns, LogisticRegression()).fit(features, frame["target"])
+    source = Table(None, None, data, "target")
+    report = run(save(model, tmp_path / "codes.joblib"), source, tmp_path)
+    specs = {spec.name: spec.datatype for spec in opened(report).contract.inputs}
+    assert {"code": Datatype.BYTES, "width": Datatype.FP32} == specs
+
+
 def test_grid_search_is_its_best_estimator(iris_table: Table, tmp_path: Path) -> None:
     """A search is converted as the estimator that it found."""
     from sklearn.model_selection import GridSearchCV

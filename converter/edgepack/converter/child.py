@@ -34,6 +34,7 @@ class Child:
         process: The process, with pipes for input, output and errors.
         timeout_s: As given.
         deadline_s: When its time is up, by `time.monotonic`.
+        has_readers: Whether threads read its output; they close it then.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Child:
         scratch: str,
         trust_pickle: bool = False,
     ) -> None:
+        self.has_readers = False
         self.timeout_s = timeout_s
         self.deadline_s = time.monotonic() + timeout_s
         limits = {
@@ -75,7 +77,10 @@ class Child:
         traceback: TracebackType | None,
     ) -> None:
         self.kill()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+        streams = [self.process.stdin]
+        if not self.has_readers:
+            streams += [self.process.stdout, self.process.stderr]
+        for stream in streams:
             with contextlib.suppress(OSError):
                 if stream is not None:
                     stream.close()

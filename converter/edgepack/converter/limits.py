@@ -10,7 +10,7 @@ def apply_limits(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
     Args:
         memory_bytes: Address space.
         cpu_s: Processor time of all threads together.
-        file_bytes: Largest file that it may write; 0 means none at all.
+        file_bytes: Largest file that it may write.
     """
     try:
         import resource

@@ -1,6 +1,6 @@
 """Decides a model's inputs from what the model knows and what the data has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +52,9 @@ def match_inputs(facts: ModelFacts, dataset: Dataset) -> MatchedInputs:
         messages = (*notes, *arranged.messages)
     for spec in specs:
         _refuse_infinite(spec, arrays[spec.name])
-    return MatchedInputs(specs=specs, arrays=arrays, messages=messages)
+    return MatchedInputs(
+        specs=specs, arrays=arrays, messages=(*messages, *_empty_texts(specs, arrays))
+    )
 
 
 def narrow(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -186,6 +188,18 @@ def _named_by_data(spec: TensorSpec, specs: Sequence[TensorSpec], dataset: Datas
 
 def _wide(spec: TensorSpec) -> TensorSpec:
     return replace(spec, datatype=Datatype.FP64) if spec.datatype is Datatype.FP32 else spec
+
+
+def _empty_texts(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> Iterator[str]:
+    """ONNX has no missing text, so that the original is asked with what a device can give."""
+    for spec in specs:
+        if spec.datatype is Datatype.BYTES:
+            empty = int((arrays[spec.name] == "").sum())
+            if empty:
+                yield (
+                    f"input {spec.name!r} has {empty} missing values, which are empty text for "
+                    "the original and the converted model alike"
+                )
 
 
 def _refuse_infinite(spec: TensorSpec, array: Array) -> None:

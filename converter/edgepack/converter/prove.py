@@ -14,6 +14,7 @@ from edgepack.bundle.contract import (
     TensorSpec,
     Variant,
 )
+from edgepack.bundle.contract_rules import problems_of
 from edgepack.converter.draft import Candidate, Draft, output_specs
 from edgepack.converter.errors import (
     RequestError,
@@ -130,6 +131,9 @@ def prove(
     found = _float_variant(worker, facts, draft, held_out)
     if not has_nan:
         found = _settle_nan(worker, found, matched)
+    problems = problems_of(found.draft.contract([found.candidate.variant(found.parity)]))
+    if problems:
+        raise UnsupportedModelError(f"the model does not fit a contract: {'; '.join(problems[:3])}")
     rows = Rows(
         total=dataset.rows,
         calibration=len(split.calibration),

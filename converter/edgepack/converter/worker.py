@@ -51,6 +51,10 @@ class Worker:
             self._source.prepare()
         except errors.MissingPackageError as exc:
             self._missing = exc
+        except Exception as exc:  # noqa: BLE001  (whatever a broken installation raises)
+            traceback.print_exc()
+            text = f"{self._source.name} cannot be imported: {errors.one_line(exc)}"
+            self._missing = errors.MissingPackageError(text)
 
     def answer(self, message: Message) -> Message:
         """Do what a message asks; whatever goes wrong becomes an answer of kind "error"."""

@@ -30,6 +30,7 @@ class WorkerProcess:
         self._child = child
         self._answers: queue.Queue[Message | WorkerError] = queue.Queue()
         self._stderr: deque[bytes] = deque(maxlen=_KEPT_STDERR_CHUNKS)
+        child.has_readers = True
         for listen in (self._read_answers, self._read_stderr):
             threading.Thread(target=listen, daemon=True).start()
 
@@ -76,21 +77,23 @@ class WorkerProcess:
         return answer
 
     def _read_answers(self) -> None:
-        stream = _stream(self._child.process.stdout)
-        while True:
-            try:
-                message = read_message(stream)
-            except (WorkerError, OSError, ValueError) as exc:
-                self._answers.put(WorkerError(str(exc)))
-                return
-            if message is None:
-                self._answers.put(self._gone())
-                return
-            self._answers.put(message)
+        with _stream(self._child.process.stdout) as stream:
+            while True:
+                try:
+                    message = read_message(stream)
+                except (WorkerError, OSError, ValueError) as exc:
+                    self._answers.put(WorkerError(str(exc)))
+                    return
+                if message is None:
+                    self._answers.put(self._gone())
+                    return
+                self._answers.put(message)
 
     def _read_stderr(self) -> None:
-        stream = _stream(self._child.process.stderr)
-        with contextlib.suppress(OSError, ValueError):
+        with (
+            _stream(self._child.process.stderr) as stream,
+            contextlib.suppress(OSError, ValueError),
+        ):
             while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
                 self._stderr.append(chunk)
 

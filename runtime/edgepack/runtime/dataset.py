@@ -117,6 +117,8 @@ def take_rows(dataset: Dataset, rows: NDArray[np.intp]) -> Dataset:
 
 
 def _look(path: Path) -> tuple[bytes, int, str]:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer for ever
+        raise DatasetError(f"data {path.name} is not a regular file")
     try:
         with path.open("rb") as file:
             size_bytes = path.stat().st_size

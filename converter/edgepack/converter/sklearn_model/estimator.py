@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from sklearn import base
 from sklearn.pipeline import Pipeline
 
@@ -33,7 +34,9 @@ class SklearnModel:
         """Answer as the original does: see `LoadedModel`."""
         rows = self._rows(inputs)
         try:
-            return _answers(self._model, task, rows)
+            # Some estimators would start processes for n_jobs; threads do, and stay in the limits.
+            with parallel_config(backend="threading"):
+                return _answers(self._model, task, rows)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError) as exc:
             raise UnfitDataError(f"the model refuses the data: {one_line(exc)}") from exc
 

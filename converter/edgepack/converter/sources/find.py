@@ -65,6 +65,8 @@ def source_named(module: str) -> "Source":
 def _head(path: Path) -> bytes:
     if path.is_dir():
         return b""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its writer for ever
+        raise ModelFileError(f"{path.name} is not a regular file")
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
