@@ -4,13 +4,16 @@ import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 from support.fake_device import FakeDevice, in_background
 from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.bundle import open_bundle
+from edgepack.cli import watch as watch_module
 from edgepack.fleet import BrokerError, BrokerUrl, connect
+from edgepack.fleet.watch import Row
 from edgepack.trust import PrivateKey
 
 
@@ -168,28 +171,53 @@ def test_a_taken_port_ends_with_7(edgepack, embedded_broker):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
-def test_the_live_table_is_drawn_on_a_terminal(process, broker, prefix):
+def test_the_live_table_is_drawn_on_a_terminal(process, broker, prefix, monkeypatch):
     """On a terminal watch draws a table with the devices, and Ctrl-C ends it."""
-    import fcntl
     import pty
-    import struct
-    import termios
 
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
     main, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     running = process(
         "watch", "--broker", broker.url, "--prefix", prefix, stdout=terminal, stderr=terminal
     )
     os.close(terminal)
-    shown = b""
     with in_background(FakeDevice(broker.url, prefix)):
-        while b"dev-1" not in shown or b"online" not in shown:
-            shown += os.read(main, 4096)
+        shown = read_until(main, b"dev-1", b"online", b"QUALITY")
     running.send_signal(signal.SIGINT)
-    try:
-        while os.read(main, 4096):
-            pass
-    except OSError:
-        pass  # the other end is closed
+    read_until(main, b"interrupted")
     assert 130 == running.wait(10)
     os.close(main)
+    assert "connection lost" not in shown
+
+
+def read_until(terminal, *wanted, timeout_s=20.0):
+    """What a terminal shows until it has shown all of that."""
+    import select
+    import time
+
+    shown, deadline = b"", time.monotonic() + timeout_s
+    while not all(word in shown for word in wanted):
+        ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"not shown in {timeout_s:g} s: {wanted}, got {shown[-2000:]!r}"
+        shown += os.read(terminal, 4096)
+    return shown.decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (200, len(watch_module._HEAD)),
+        (80, len(("DEVICE", "STATUS", "MODEL", "VERSION", "PHASE", "QUALITY"))),
+        (20, len(("DEVICE", "STATUS", "MODEL", "VERSION", "PHASE"))),
+    ],
+)
+def test_a_narrow_terminal_shows_what_matters_most(width, expected):
+    """Columns are left out, least important first, and never device, status, model or phase."""
+    row = Row(device="press-7", status="online", model="digits", version="1.0.0", accuracy=0.97)
+    row = replace(row, accuracy_low=0.9, accuracy_high=0.99, phase="confirmed")
+    columns = watch_module.fitting([watch_module.cells(row, 0.0)], width)
+    assert expected == len(columns)
+    assert [0, 1, 2, 3] == columns[:4]
+    names = [watch_module._HEAD[index] for index in columns]
+    assert "PHASE" in names

@@ -1,10 +1,10 @@
 """`edgepack broker`."""
 
 import argparse
-import asyncio
 
 from edgepack.cli.console import note, print_json
 from edgepack.cli.errors import UsageError
+from edgepack.cli.event_loop import run_async
 from edgepack.fleet.broker import BrokerOptions, EmbeddedBroker, is_loopback, make_password, serve
 from edgepack.fleet.broker.embedded import DEFAULT_PORT, DEFAULT_USER, LOOPBACK
 
@@ -52,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
             print(f"user {DEFAULT_USER}, password {password} (shown once, valid until it stops)")
         print("what it retains is gone when it stops", flush=True)
 
-    asyncio.run(serve(options, ready))
+    run_async(serve(options, ready))
     return 0

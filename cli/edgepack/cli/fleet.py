@@ -1,7 +1,6 @@
 """`edgepack deploy`, `remove` and `rollback`."""
 
 import argparse
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgepack.cli.config import (
 )
 from edgepack.cli.console import count, note, print_json, progress, safe, say, size
 from edgepack.cli.errors import UsageError
+from edgepack.cli.event_loop import run_async
 from edgepack.fleet import MergePolicy, Operator, Outcome, Signer, Targets, parse_broker_url
 from edgepack.fleet.blobs import UploadProgress
 from edgepack.fleet.follow import DeviceProgress, Verdict
@@ -193,7 +193,7 @@ def _run(args: argparse.Namespace, change: Callable[[Operator], Any]) -> int:
             on_device=on_device,
             on_note=note,
         )
-        outcome: Outcome = asyncio.run(change(operator))
+        outcome: Outcome = run_async(change(operator))
     if args.json:
         print_json(outcome)
     else:

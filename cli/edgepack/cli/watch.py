@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.cli.config import add_broker_arguments, settings
 from edgepack.cli.console import note, print_json, print_table, safe
+from edgepack.cli.event_loop import run_async
 from edgepack.fleet import parse_broker_url
 from edgepack.fleet.connection import BrokerUrl
 from edgepack.fleet.watch import FleetView, Row, snapshot, watch
@@ -33,6 +34,9 @@ _HEAD = (
     "DRIFT",
     "SEEN",
 )
+# What a narrow terminal does without, first things first.
+_DISPENSABLE = ("ERRORS", "VARIANT", "P50 ms", "REQUESTS", "DRIFT", "SEEN", "P99 ms", "QUALITY")
+_BORDER = 3  # what a column costs besides its text
 _REDRAW_S = 0.25
 _NOTHING = "-"
 
@@ -55,18 +59,18 @@ def run(args: argparse.Namespace) -> int:
     found = settings(args)
     broker, prefix = parse_broker_url(found.broker), check_prefix(found.prefix)
     if args.once:
-        rows = asyncio.run(snapshot(broker, prefix)).rows()
+        rows = run_async(snapshot(broker, prefix)).rows()
         if args.json:
             for row in rows:
                 print_json(_fields(row))
         else:
             print_table(_HEAD, [cells(row, time.time()) for row in rows])
     elif args.json:
-        asyncio.run(_lines(broker, prefix))
+        run_async(_lines(broker, prefix))
     elif sys.stdout.isatty():
-        asyncio.run(_live(broker, prefix))
+        run_async(_live(broker, prefix))
     else:
-        asyncio.run(_plain(broker, prefix))
+        run_async(_plain(broker, prefix))
     return 0
 
 
@@ -144,10 +148,32 @@ async def _plain(broker: BrokerUrl, prefix: str) -> None:
                 print(safe("  ".join(line)), flush=True)
 
 
+def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Which columns to show.
+
+    Args:
+        rows: Cells, in the order of the head.
+        width: Of the terminal, in characters.
+
+    Returns:
+        Indices of columns, as many as fit; the first ones always stay.
+    """
+    widths = {
+        name: max(len(name), *(len(row[index]) for row in rows), 0) + _BORDER
+        for index, name in enumerate(_HEAD)
+    }
+    for name in _DISPENSABLE:
+        if sum(widths.values()) + 1 <= width:
+            break
+        del widths[name]
+    return [index for index, name in enumerate(_HEAD) if name in widths]
+
+
 async def _live(broker: BrokerUrl, prefix: str) -> None:
+    from rich.console import Console
     from rich.live import Live
 
-    view, lost = FleetView(prefix), asyncio.Event()
+    view, lost, console = FleetView(prefix), asyncio.Event(), Console()
 
     async def feed() -> None:
         async for device in watch(broker, prefix, view):
@@ -157,23 +183,28 @@ async def _live(broker: BrokerUrl, prefix: str) -> None:
                 lost.set()
 
     feeding = asyncio.create_task(feed())
-    with Live(_table(view, broker, lost=False), auto_refresh=False, screen=False) as live:
+    with Live(console=console, auto_refresh=False) as live:
         while not feeding.done():
-            live.update(_table(view, broker, lost=lost.is_set()), refresh=True)
+            told = f"{broker}   {'connection lost, trying again' if lost.is_set() else ''}"
+            live.update(_table(view, told, console.width), refresh=True)
             await asyncio.wait([feeding], timeout=_REDRAW_S)
     await feeding
 
 
-def _table(view: FleetView, broker: BrokerUrl, *, lost: bool) -> "Table":
+def _table(view: FleetView, title: str, width: int) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    state = "connection lost, trying again" if lost else "Ctrl-C ends"
-    table = Table(title=f"{broker}   {state}", title_justify="left")
-    for name in _HEAD:
-        table.add_column(name, justify="right" if name in _HEAD[6:10] else "left", no_wrap=True)
+    rows = [[safe(cell) for cell in cells(row, time.time())] for row in view.rows()]
+    shown = fitting(rows, width)
+    table = Table(title=title, title_justify="left")
+    for index in shown:
+        numeric = index in range(6, 10)
+        table.add_column(_HEAD[index], justify="right" if numeric else "left", no_wrap=True)
     styles = {"online": "green", "offline": "red"}
-    for row in view.rows():
-        device, status, *others = map(safe, cells(row, time.time()))
-        table.add_row(Text(device), Text(status, style=styles.get(status, "")), *map(Text, others))
+    for row in rows:
+        texts = [
+            Text(cell, style=styles.get(cell, "") if n == 1 else "") for n, cell in enumerate(row)
+        ]
+        table.add_row(*(texts[index] for index in shown))
     return table
