@@ -86,6 +86,7 @@ def test_the_newest_protocol_that_the_broker_speaks_is_used(broker):
 
 def test_a_broker_that_answers_mqtt_5_with_silence_is_asked_again_in_3_1_1(embedded_broker):
     """A broker that says nothing to MQTT 5 is reached with MQTT 3.1.1."""
+    given_up = asyncio.Event()
 
     async def relay(reader, writer):
         """Swallow MQTT 5, pass MQTT 3.1.1 on."""
@@ -93,6 +94,7 @@ def test_a_broker_that_answers_mqtt_5_with_silence_is_asked_again_in_3_1_1(embed
         if head[8] == 5:
             await reader.read()
             writer.close()
+            given_up.set()
             return
         far_reader, far_writer = await asyncio.open_connection(LOOPBACK, embedded_broker.port)
         far_writer.write(head)
@@ -111,6 +113,7 @@ def test_a_broker_that_answers_mqtt_5_with_silence_is_asked_again_in_3_1_1(embed
         url = BrokerUrl(host=LOOPBACK, port=port, username="u", password="p")
         async with connect(url, timeout_s=1.0) as client:
             protocol = client._client.protocol
+            await asyncio.wait_for(given_up.wait(), 2)  # the first connection was closed
         server.close()
         await asyncio.sleep(0.1)  # both ends close
         return protocol

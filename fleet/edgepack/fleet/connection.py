@@ -117,14 +117,22 @@ def _forget_loss(client: aiomqtt.Client) -> None:
 
 async def _entered(stack: AsyncExitStack, url: BrokerUrl, timeout_s: float) -> aiomqtt.Client:
     try:
-        return await stack.enter_async_context(_client(url, ProtocolVersion.V5, timeout_s / 2))
+        return await _enter(stack, _client(url, ProtocolVersion.V5, timeout_s / 2))
     except aiomqtt.MqttError as exc:
         if not _may_be_version(exc):
             raise _refused(url, exc) from exc
     try:
-        return await stack.enter_async_context(_client(url, ProtocolVersion.V311, timeout_s))
+        return await _enter(stack, _client(url, ProtocolVersion.V311, timeout_s))
     except aiomqtt.MqttError as exc:
         raise _refused(url, exc) from exc
+
+
+async def _enter(stack: AsyncExitStack, client: aiomqtt.Client) -> aiomqtt.Client:
+    try:
+        return await stack.enter_async_context(client)
+    except aiomqtt.MqttError:
+        client._client.disconnect()  # aiomqtt leaves the socket open when no CONNACK came
+        raise
 
 
 def _client(url: BrokerUrl, protocol: ProtocolVersion, timeout_s: float) -> aiomqtt.Client:
