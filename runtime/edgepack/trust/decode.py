@@ -2,7 +2,7 @@
 """From parsed JSON or TOML to frozen dataclasses, strictly: no value is ever coerced.
 
 All that is wrong is collected and raised once. It does NOT know formats: a dataclass is the format.
-Why this is not a library's: docs/adr/0005.
+Why this is not a library's: docs/adr/0006.
 """
 
 import dataclasses

@@ -93,6 +93,10 @@ class Installer:
         self._obtainer.give_up_unless({model.digest for model in desired.models})
         self._wake.set()
 
+    def reconsider(self) -> None:
+        """Reconcile again: the desired state is unchanged, the world may not be."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Reconcile whenever something changed, until cancelled."""
         while True:

@@ -33,6 +33,7 @@ class Desires:
         journal: Keeps the accepted one.
         worker: Checks signatures in a child process.
         accepted: Called with each newly accepted state.
+        unchanged: Called when the broker still has the state that was accepted.
         refused: Called with one line when a state is not accepted, with "" when it is.
     """
 
@@ -43,12 +44,14 @@ class Desires:
         worker: Worker,
         *,
         accepted: Callable[[Desired], None],
+        unchanged: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
         self._config = config
         self._journal = journal
         self._worker = worker
         self._accepted = accepted
+        self._unchanged = unchanged
         self._refused = refused
         self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
         self._envelope = journal.meta(_ENVELOPE)
@@ -73,7 +76,7 @@ class Desires:
         if not envelope:  # the topic was cleared: what was accepted stands
             return
         if envelope == self._envelope:
-            self._refused("")
+            self._unchanged()
             return
         if self._deliveries.full():
             self._deliveries.get_nowait()  # only the latest matters
@@ -85,11 +88,12 @@ class Desires:
             envelope = await self._deliveries.get()
             try:
                 desired = await self._judge(envelope)
-            except (RejectedError, WireError) as exc:
+                self._journal.set_metas(
+                    {GENERATION: b"%d" % desired.generation, _ENVELOPE: envelope}
+                )
+            except (RejectedError, WireError, StoreError) as exc:
                 self._refused(f"desired state: {exc}")
                 continue
-            self._journal.set_meta(GENERATION, b"%d" % desired.generation)
-            self._journal.set_meta(_ENVELOPE, envelope)
             self._envelope = envelope
             self.generation = desired.generation
             logger.info("desired.accepted generation=%d", desired.generation)

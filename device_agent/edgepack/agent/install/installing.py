@@ -62,7 +62,12 @@ class Installing:
             probation=config.probation,
         )
         self.desires = Desires(
-            config, journal, worker, accepted=self._accept, refused=publisher.refused
+            config,
+            journal,
+            worker,
+            accepted=self._accept,
+            unchanged=self.installer.reconsider,
+            refused=publisher.refused,
         )
 
     def start(self) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,7 +87,12 @@ class Journal:
 
     def set_meta(self, key: str, value: bytes) -> None:
         """Remember one value."""
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", key, value)
+        self.set_metas({key: value})
+
+    def set_metas(self, values: Mapping[str, bytes]) -> None:
+        """Remember several values, all or none."""
+        with self._transaction():
+            self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
     def slots(self) -> dict[str, Slot]:
         """All slots by model name."""

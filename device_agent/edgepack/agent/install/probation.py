@@ -9,12 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
+from edgepack.agent.errors import StoreError
 from edgepack.agent.install.recover import rolled_back, serve_or_roll_back
-from edgepack.agent.install.serving import Serving
+from edgepack.agent.install.serving import Counters, Serving
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.slots import Slots
 
 logger = logging.getLogger(__name__)
+
+_RETRY_S = 30.0
 
 
 class Probations:
@@ -50,7 +53,7 @@ class Probations:
     def watch(self, name: str) -> None:
         """Begin (again) to judge the active version of a model."""
         self.cancel(name)
-        self._tasks[name] = asyncio.create_task(self._judge(name), name=f"probation {name}")
+        self._tasks[name] = asyncio.create_task(self._watch(name), name=f"probation {name}")
 
     def cancel(self, name: str) -> None:
         """Stop judging; the slot stays as it is."""
@@ -63,11 +66,22 @@ class Probations:
         for name in list(self._tasks):
             self.cancel(name)
 
-    async def _judge(self, name: str) -> None:
+    async def _watch(self, name: str) -> None:
         config = self._config
         counters = self._serving.probation(name)
         allowed = int(config.max_error_rate * config.requests)
         await counters.settled(config.requests, allowed, timeout_s=config.seconds)
+        while True:
+            try:
+                await self._judge(name, counters)
+            except StoreError as exc:  # what cannot be remembered is not decided
+                logger.warning("probation.storage model=%s error=%s", name, exc)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
+
+    async def _judge(self, name: str, counters: Counters) -> None:
+        config = self._config
         async with self._busy:
             answered, failures = counters.requests, counters.failures
             slot = self._slots[name]

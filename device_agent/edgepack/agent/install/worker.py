@@ -138,14 +138,19 @@ class Worker:
 
     async def _run(self, job: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
         name = job["job"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "edgepack.agent.install.child",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_MAX_ANSWER_BYTES,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edgepack.agent.install.child",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_MAX_ANSWER_BYTES,
+            )
+        except (
+            OSError
+        ) as exc:  # no memory, no processes left: the device's trouble, not the model's
+            raise StoreError(f"a child process cannot be started: {exc.strerror}") from exc
         try:
             async with asyncio.timeout(timeout_s):
                 out, _ = await process.communicate(json.dumps({**job, "root": self._root}).encode())
@@ -158,7 +163,10 @@ class Worker:
                 await process.wait()
         if process.returncode != 0:
             raise RejectedError(f"{name}_crashed", f"{name} ended by {_ending(process.returncode)}")
-        answer: dict[str, Any] = json.loads(out)
+        try:
+            answer: dict[str, Any] = json.loads(out)
+        except ValueError as exc:
+            raise RejectedError(f"{name}_crashed", f"{name} gave no answer that is JSON") from exc
         if "done" in answer:
             done: dict[str, Any] = answer["done"]
             return done

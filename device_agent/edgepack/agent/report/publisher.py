@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.agent.config import AgentConfig
-from edgepack.agent.errors import FetchError
+from edgepack.agent.errors import FetchError, StoreError
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.description import describe
@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 50
 _FIRST_METRICS_S = 2.0
+_RETRY_S = 1.0
+_LONG_RETRY_S = 30.0
 
 
 class Publisher:
@@ -182,23 +184,26 @@ class Publisher:
                     self._cleared.pop(0)
             except FetchError:
                 self._stale.set()
-                await asyncio.sleep(1)
+                await asyncio.sleep(_RETRY_S)
 
     async def _drain(self) -> None:
         while True:
             await self._filled.wait()
             link = self._must_link()
             await link.connected.wait()
-            waiting = self._outbox.peek(_BATCH)
-            if not waiting:
-                self._filled.clear()
-                continue
             try:
+                waiting = self._outbox.peek(_BATCH)
                 for report in waiting:
                     await link.publish(report.topic, report.payload)
                     self._outbox.done(report.number)
             except FetchError:
-                await asyncio.sleep(1)
+                await asyncio.sleep(_RETRY_S)
+            except StoreError as exc:
+                logger.warning("outbox.unusable error=%s", exc)
+                await asyncio.sleep(_LONG_RETRY_S)
+            else:
+                if not waiting:
+                    self._filled.clear()
 
     async def _measure(self) -> None:
         delay_s = min(_FIRST_METRICS_S, self._config.metrics.interval_s)
@@ -235,7 +240,11 @@ class Publisher:
         online = self.link is not None and self.link.connected.is_set()
         historical = {} if online else {"is_historical": 1}
         payload = render_flat({**fields, "ts": _now_ms(), **historical})
-        self._outbox.put(topic, payload, rank=rank)
+        try:
+            self._outbox.put(topic, payload, rank=rank)
+        except StoreError as exc:  # a full disk must not stop what answers
+            logger.warning("report.lost topic=%s error=%s", topic, exc)
+            return
         self._filled.set()
 
     def _agent_figures(self) -> dict[str, Scalar | None]:

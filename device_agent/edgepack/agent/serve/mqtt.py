@@ -101,6 +101,9 @@ class RequestServer:
             await self._predict(self._served(name), name, request, reply)
         except (WireError, InputError, EngineError) as exc:
             await self._refuse(reply, request.request_id if request else None, str(exc))
+        except Exception:  # one request must not go unanswered for a defect of ours
+            logger.exception("request.defect topic=%s", message.topic)
+            await self._refuse(reply, None, "the device failed; its log tells why")
 
     def _served(self, name: str) -> ServedModel:
         served = self._registry.get(name)
@@ -125,15 +128,15 @@ class RequestServer:
                 logger.exception("request.failed model=%s", name)
             raise
         answer = served.answered(request.request_id, inputs, outputs)
-        result = served.observe(inputs)
-        if result is not None:
-            self._drifted(name, result)
         version = served.installed.release.version
         payload = _render(name, version, request, answer, outputs)
         await self._send(reply.topic, payload, reply.correlation)
         own = self._topics.prediction(name)
         if reply.topic != own and self._is_due(name, answer):
             await self._send(own, _flat(version, None, answer), None)
+        result = served.observe(inputs)
+        if result is not None:
+            self._drifted(name, result)
 
     def _reply_to(self, message: Incoming, default: _Reply) -> _Reply:
         if message.response_topic is None:
