@@ -1,7 +1,7 @@
 """Prints how many tests passed, failed and were skipped, from pytest's JUnit files."""
 
 import sys
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 
 def main() -> int:
