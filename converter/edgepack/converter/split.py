@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.converter.errors import UnfitDataError
+from edgepack.converter.report import Rows
 
 LEAST_ROWS = 64
 MOST_GOLDEN = 256
@@ -32,6 +33,15 @@ class Split:
     calibration: NDArray[np.int64]
     held_out: NDArray[np.int64]
     golden: NDArray[np.int64]
+
+    def counts(self, total: int) -> Rows:
+        """The numbers of rows, of so many in the file."""
+        return Rows(
+            total=total,
+            calibration=len(self.calibration),
+            held_out=len(self.held_out),
+            golden=len(self.golden),
+        )
 
 
 def split_rows(rows: int, *, digest: str, row_bytes: int) -> Split:

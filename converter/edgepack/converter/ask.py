@@ -1,0 +1,76 @@
+"""What the original is for, and what it answers for the held-out rows."""
+
+from collections.abc import Mapping
+
+from edgepack.bundle.contract import Datatype, Task
+from edgepack.converter.errors import RequestError, UnfitDataError
+from edgepack.converter.export import run_original
+from edgepack.converter.match import MatchedInputs, nan_columns
+from edgepack.converter.request import ConvertRequest
+from edgepack.converter.sources.source import ModelFacts
+from edgepack.converter.truth import looks_like_classes
+from edgepack.converter.worker_process import WorkerProcess
+from edgepack.runtime.dataset import Dataset
+from edgepack.runtime.tensors import Array
+
+
+def ask_original(
+    worker: WorkerProcess,
+    facts: ModelFacts,
+    task: Task,
+    matched: MatchedInputs,
+    inputs: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Ask the original for its answers; a refusal is told by the columns that explain it.
+
+    Raises:
+        UnfitDataError: The model refuses the rows, or answers another number of them.
+        ConvertError: The child failed.
+    """
+    try:
+        expected = run_original(worker, task, inputs)
+    except UnfitDataError as exc:
+        missing = nan_columns(matched.specs, matched.arrays)
+        if missing:
+            raise UnfitDataError(
+                f"the model takes no NaN, and the data has it in {', '.join(missing[:5])}"
+            ) from exc
+        text = [
+            repr(name)
+            for index, name in enumerate(n for s in matched.specs for n in s.feature_names)
+            if index not in facts.text_features and _is_text(matched, name)
+        ]
+        if text:
+            raise UnfitDataError(f"{exc} (text columns: {', '.join(text[:5])})") from exc
+        raise
+    rows = next(iter(inputs.values())).shape[0]
+    if not expected or any(array.shape[:1] != (rows,) for array in expected.values()):
+        raise UnfitDataError(f"the model must answer {rows} rows with as many, got others")
+    return expected
+
+
+def _is_text(matched: MatchedInputs, name: str) -> bool:
+    return any(
+        spec.datatype is Datatype.BYTES and name in spec.feature_names for spec in matched.specs
+    )
+
+
+def decide_task(facts: ModelFacts, dataset: Dataset, request: ConvertRequest) -> Task:
+    """The task that was given, or that the model or the truth tells.
+
+    Raises:
+        RequestError: The task that was given is not the model's.
+    """
+    if request.task is not None:
+        if facts.task not in (None, request.task) and not facts.outputs:
+            raise RequestError(
+                f"the model is for {facts.task.value if facts.task else '?'}, "
+                f"got task {request.task.value}"
+            )
+        return request.task
+    if facts.task is not None:
+        return facts.task
+    columns = facts.outputs[0].shape[-1] if facts.outputs else 0
+    if dataset.truth is None:
+        return Task.GENERIC
+    return Task.CLASSIFICATION if looks_like_classes(dataset.truth, columns) else Task.REGRESSION
