@@ -43,6 +43,7 @@ from edgepack.bundle.tar_header import (
 )
 
 _BLOB_PREFIX = "blobs/sha256/"
+_MAGIC = slice(257, 262)
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -60,6 +61,7 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
             raise BundleLimitError(
                 f"a bundle is at most {MAX_BUNDLE_BYTES} bytes, got {size_bytes}"
             )
+        _check_magic(file, path.name)
         regions = _members(file, size_bytes)
         documents = [_document(file, regions, name) for name in (LAYOUT_NAME, INDEX_NAME)]
     source = ArchiveBlobs(path, _blob_regions(regions))
@@ -76,6 +78,14 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         for _ in verified_chunks(source, blob):
             pass
     return bundle
+
+
+def _check_magic(file: BinaryIO, name: str) -> None:
+    """Tell somebody who took the wrong file so, before any talk of members and bytes."""
+    start = file.read(BLOCK_BYTES)
+    file.seek(0)
+    if len(start) == BLOCK_BYTES and start[_MAGIC] != b"ustar":
+        raise NotCanonicalError(f"{name} is not an edgepack bundle: it is no tar archive")
 
 
 def write_archive(
