@@ -4,10 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from support.repository import REPOSITORY
 
 pytest_plugins = ["support.brokers"]
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
 from support.agent_process import wait_until
+from support.repository import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 EDGEPACK = (sys.executable, "-m", "edgepack.cli.main")
