@@ -194,7 +194,7 @@ class Contract:
         class_names: Names of the classes in the order of the probability columns.
         tolerances: Parity bounds.
         device: What a device must have.
-        variants: In order of preference of the converter; fp32 is always among them.
+        variants: In order of preference of the converter; a float variant is always among them.
         golden: Path of the golden samples in the bundle (safetensors).
         reference: Path of the drift reference in the bundle, owned by `edgepack.monitor`.
         pre, post: Reserved: named steps with parameters.
