@@ -57,7 +57,8 @@ def digits():
 
 def test_a_torch_network_keeps_its_answers_in_every_variant(tmp_path, digits):
     """A small convolutional network: fp32 equals torch, int8 stays within a point of it."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     images, labels = digits
     torch.manual_seed(0)
     network = torch.nn.Sequential(
@@ -103,7 +104,6 @@ def test_a_torch_network_keeps_its_answers_in_every_variant(tmp_path, digits):
 
 def test_a_tensorflow_model_with_convolutions_keeps_its_accuracy(tmp_path, shared_data):
     """The MLPerf Tiny keyword model, by tf2onnx: 91.3 % in fp32, and int8 within a point."""
-    pytest.importorskip("tensorflow")
     file = tmp_path / "kws.onnx"
     saved = shared_data / "mlperf_tiny" / "kws_saved_model"
     subprocess.run([sys.executable, "-c", FREEZE, saved, file], check=True, capture_output=True)
@@ -132,7 +132,8 @@ def test_a_tensorflow_model_with_convolutions_keeps_its_accuracy(tmp_path, share
 def test_a_keras_network_keeps_its_answers(tmp_path, digits, monkeypatch):
     """Keras 3 on torch, exported to ONNX by Keras itself."""
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    keras = pytest.importorskip("keras")
+    import keras
+
     images, labels = digits
     x = images.reshape(len(images), 64)
     keras.utils.set_random_seed(0)
