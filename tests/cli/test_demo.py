@@ -48,9 +48,9 @@ def test_an_observation_that_fails_ends_the_demo(tmp_path):
     """Exit code 0 only if everything was observed: a device that never answers ends it."""
     from rich.console import Console
 
-    from edgepack.cli.demo.demo import Demo, DemoError
     from edgepack.cli.demo.processes import Ended
+    from edgepack.cli.demo.screen import DemoError, Screen
 
-    demo = Demo(Console(quiet=True), tmp_path, rate_hz=20, watch_s=1)
+    screen = Screen(Console(quiet=True), tmp_path)
     with pytest.raises(DemoError, match="not observed: that was deployed"):
-        demo._observe(False, "that was deployed", Ended(8, "", "device refused"))
+        screen.observe(False, "that was deployed", Ended(8, "", "device refused"))

@@ -7,20 +7,17 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from edgepack.cli.demo.processes import Commands, Ended
+from edgepack.cli.demo.screen import DemoError, Screen
 from edgepack.cli.demo.stream import Stream
-from edgepack.trust.errors import EdgepackError
 from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
 
 if TYPE_CHECKING:
@@ -29,13 +26,6 @@ if TYPE_CHECKING:
 DEVICE = "demo-device"
 LABEL = "digit"
 MODEL = "digits"
-_LONGEST_WAIT_S = 60.0
-
-
-class DemoError(EdgepackError):
-    """Something that the demo promises was not observed."""
-
-    exit_code = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,9 +58,14 @@ def run(args: argparse.Namespace) -> int:
     if kept:
         args.folder.mkdir(parents=True, exist_ok=True)
     folder = args.folder.absolute() if kept else Path(tempfile.mkdtemp(prefix="edgepack-demo-"))
-    Demo(Console(highlight=False), folder, rate_hz=args.rate, watch_s=args.seconds).run()
-    if not kept:  # after a failure it stays: its logs tell why
-        shutil.rmtree(folder)
+    try:
+        Demo(Console(highlight=False), folder, rate_hz=args.rate, watch_s=args.seconds).run()
+    except DemoError:  # its logs tell why
+        kept = True
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(folder)
     return 0
 
 
@@ -85,12 +80,11 @@ class Demo:
     """
 
     def __init__(self, console: Console, folder: Path, *, rate_hz: float, watch_s: float) -> None:
-        self._console = console
+        self._screen = Screen(console, folder)
         self._folder = folder
         self._rate_hz = rate_hz
         self._watch_s = watch_s
         self._commands = Commands(folder)
-        self._started_s = time.monotonic()
 
     def run(self) -> None:
         """Everything, in order.
@@ -100,12 +94,12 @@ class Demo:
         """
         from edgepack.cli.demo.models import train  # scikit-learn: not for `demo --help`
 
-        self._say("train two versions on the handwritten digits that scikit-learn ships")
+        self._screen.say("train two versions on the handwritten digits that scikit-learn ships")
         trained = train(self._folder, label=LABEL)
         self._convert_all(trained)
         config = self._write_agent_config
         with self._commands.broker() as (host, port), self._commands.device(config(port)):
-            self._say(f"edgepack broker on {host}:{port}, edgepack-agent run as {DEVICE!r}")
+            self._screen.say(f"edgepack broker on {host}:{port}, edgepack-agent run as {DEVICE!r}")
             url = f"mqtt://{host}:{port}"
             self._deploy("1.0.0", url)
             topics = DeviceTopics(DEFAULT_PREFIX, DEVICE)
@@ -115,14 +109,16 @@ class Demo:
             with contextlib.closing(stream):
                 self._live(stream, url)
         bench = self._bench("1.1.0", trained)
-        self._tables(stream, bench)
-        self._say("everything was observed", done=True)
+        self._screen.tables(f"{MODEL} 1.1.0", stream, bench)
+        self._screen.say("everything was observed", done=True)
 
     def _convert_all(self, trained: "Trained") -> None:
-        self._say("edgepack keygen keys; edgepack keygen stranger")
+        self._screen.say("edgepack keygen keys; edgepack keygen stranger")
         for keys in ("keys", "stranger"):
             self._must(self._commands.edgepack("keygen", keys), f"keygen {keys}")
-        self._say("edgepack convert MODEL --data digits.csv --label digit   (four bundles, signed)")
+        self._screen.say(
+            "edgepack convert MODEL --data digits.csv --label digit   (four bundles, signed)"
+        )
         jobs = [
             ("1.0.0", trained.first, "keys"),
             ("1.1.0", trained.second, "keys"),
@@ -138,7 +134,7 @@ class Demo:
             )
             self._must(ended, f"convert {version}")
             if version in ("1.0.0", "1.1.0"):
-                self._console.print(Text(_indented(ended.out)), soft_wrap=True)
+                self._screen.quote(ended.out)
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(convert, jobs))
@@ -146,36 +142,36 @@ class Demo:
     def _live(self, stream: Stream, url: str) -> None:
         """From the first request to the last, one unbroken stream."""
         stream.start()
-        self._say(f"stream held-out samples at {self._rate_hz:g} a second")
-        self._watch(stream, self._watch_s, until=lambda: "accuracy" in stream.metrics)
-        self._say("upgrade to 1.1.0 while requests go on")
-        self._watch(stream, 0, during=functools.partial(self._deploy, "1.1.0", url))
+        self._screen.say(f"stream held-out samples at {self._rate_hz:g} a second")
+        self._screen.watch(stream, self._watch_s, until=lambda: "accuracy" in stream.metrics)
+        self._screen.say("upgrade to 1.1.0 while requests go on")
+        self._screen.watch(stream, 0, during=functools.partial(self._deploy, "1.1.0", url))
         switched_s = time.monotonic()
-        self._watch(stream, self._watch_s, until=lambda: stream.metrics.get("truths", 0) > 0)
-        self._say("a bundle with one flipped byte, fetched over HTTP")
-        self._watch(stream, 0, during=functools.partial(self._refuse_flipped, url))
-        self._say("a bundle signed by a stranger, carried to the device")
-        self._watch(stream, 0, during=functools.partial(self._refuse_stranger, url))
+        self._screen.watch(stream, self._watch_s, until=lambda: stream.metrics.get("truths", 0) > 0)
+        self._screen.say("a bundle with one flipped byte, fetched over HTTP")
+        self._screen.watch(stream, 0, during=functools.partial(self._refuse_flipped, url))
+        self._screen.say("a bundle signed by a stranger, carried to the device")
+        self._screen.watch(stream, 0, during=functools.partial(self._refuse_stranger, url))
         refused_s = time.monotonic()
-        self._watch(stream, 2.0)
+        self._screen.watch(stream, 2.0)
         stream.stop()
         self._check_stream(stream, switched_s, refused_s)
 
     def _check_stream(self, stream: Stream, switched_s: float, refused_s: float) -> None:
         count = stream.count
-        self._observe(not count.unanswered, f"all {len(count.sent)} requests were answered")
-        self._observe(
+        self._screen.observe(not count.unanswered, f"all {len(count.sent)} requests were answered")
+        self._screen.observe(
             count.versions_since(0) == {"1.0.0", "1.1.0"}, "1.0.0 and 1.1.0 answered, nothing else"
         )
-        self._observe(
+        self._screen.observe(
             count.versions_since(switched_s) == {"1.1.0"}, "after the upgrade 1.1.0 answered"
         )
-        self._observe(
+        self._screen.observe(
             count.versions_since(refused_s) == {"1.1.0"},
             "after both refusals 1.1.0 went on answering",
         )
         accuracy = stream.metrics.get("accuracy", 0.0)
-        self._observe(accuracy > 0.9, f"accuracy on the device is {accuracy:.3f}, above 0.9")
+        self._screen.observe(accuracy > 0.9, f"accuracy on the device is {accuracy:.3f}, above 0.9")
 
     def _deploy(self, version: str, url: str) -> None:
         bundle = self._bundle(version)
@@ -183,7 +179,7 @@ class Demo:
             *("deploy", bundle, "--broker", url, "--device", DEVICE, "--wait"),
             *("--keys", "keys", "--root", "keys/root.json"),
         )
-        self._observe(ended.code == 0, f"{version} was deployed and confirmed", ended)
+        self._screen.observe(ended.code == 0, f"{version} was deployed and confirmed", ended)
 
     def _refuse_flipped(self, url: str) -> None:
         bundle = self._bundle("1.2.0")
@@ -193,14 +189,14 @@ class Demo:
         data[len(data) // 2] ^= 0x01
         (web / bundle.name).write_bytes(data)
         check = self._commands.edgepack("verify", web / bundle.name, "--root", "keys/root.json")
-        self._observe(check.code in (4, 5), f"workstation refused it: {check.error}", check)
+        self._screen.observe(check.code in (4, 5), f"workstation refused it: {check.error}", check)
         with _web_server(web) as address:
             ended = self._commands.edgepack(
                 *("deploy", bundle, "--broker", url, "--device", DEVICE, "--wait"),
                 *("--via", f"{address}/{bundle.name}"),
                 *("--keys", "keys", "--root", "keys/root.json"),
             )
-        self._observe(ended.code == 8, f"device refused it: {ended.error}", ended)
+        self._screen.observe(ended.code == 8, f"device refused it: {ended.error}", ended)
 
     def _refuse_stranger(self, url: str) -> None:
         bundle = self._bundle("1.3.0")
@@ -208,16 +204,16 @@ class Demo:
             *("deploy", bundle, "--broker", url, "--device", DEVICE),
             *("--keys", "keys", "--root", "keys/root.json"),
         )
-        self._observe(check.code == 5, f"workstation refused it: {check.error}", check)
+        self._screen.observe(check.code == 5, f"workstation refused it: {check.error}", check)
         ended = self._commands.agent("install", "--config", self._config_path, bundle)
-        self._observe(
+        self._screen.observe(
             ended.code == 8 and "not_trusted" in ended.error,
             f"device refused it: {ended.error}",
             ended,
         )
 
     def _bench(self, version: str, trained: "Trained") -> dict[str, Any]:
-        self._say(f"edgepack bench run digits-{version}.edgepack")
+        self._screen.say(f"edgepack bench run digits-{version}.edgepack")
         ended = self._commands.edgepack(
             *("bench", "run", self._bundle(version), "--data", trained.data),
             *("--label", LABEL, "--json"),
@@ -225,80 +221,9 @@ class Demo:
         self._must(ended, "bench run")
         return ended.document
 
-    def _tables(self, stream: Stream, bench: dict[str, Any]) -> None:
-        table = Table(
-            title=f"{MODEL} 1.1.0: parity with the original model, latency on this machine"
-        )
-        for column in (
-            "variant",
-            "size KB",
-            "p50 µs",
-            "p99 µs",
-            "load ms",
-            "agreement",
-            "accuracy",
-        ):
-            table.add_column(column, justify="left" if column == "variant" else "right")
-        for row in bench["variants"]:
-            table.add_row(
-                row["variant"],
-                f"{row['size_bytes'] / 1e3:.1f}",
-                f"{1e3 * row['p50_ms']:.1f}",
-                f"{1e3 * row['p99_ms']:.1f}",
-                f"{row['load_ms']:.1f}",
-                _number(row.get("agreement")),
-                _number(row.get("accuracy")),
-            )
-        self._console.print(table)
-        trips = sorted(stream.count.round_trip_ms)
-        self._console.print(
-            f"over MQTT: {len(trips)} requests, {stream.count.right} answered right, round trip "
-            f"p50 {trips[len(trips) // 2]:.1f} ms, p99 {trips[int(len(trips) * 0.99)]:.1f} ms"
-        )
-
-    def _watch(
-        self,
-        stream: Stream,
-        seconds: float,
-        *,
-        until: Callable[[], bool] | None = None,
-        during: Callable[[], None] | None = None,
-    ) -> None:
-        """Show the stream live for a time, until something is seen, and while something runs."""
-        begun_s = time.monotonic()
-        problem: list[BaseException] = []
-        work = threading.Thread(target=_caught, args=(during or _nothing, problem), daemon=True)
-        work.start()
-        with Live(console=self._console, refresh_per_second=4, transient=True) as live:
-            while True:
-                elapsed_s = time.monotonic() - begun_s
-                live.update(Text("   " + stream.line()))
-                seen = until is None or until()
-                if elapsed_s >= seconds and seen and not work.is_alive():
-                    break
-                if elapsed_s > seconds + _LONGEST_WAIT_S:
-                    raise DemoError(f"not observed within {elapsed_s:.0f} s: {stream.line()}")
-                time.sleep(0.1)
-        if problem:
-            raise problem[0]
-        self._console.print(Text("   " + stream.line(), style="cyan"), soft_wrap=True)
-
-    def _observe(self, seen: bool, what: str, ended: Ended | None = None) -> None:
-        if not seen:
-            told = f" (exit code {ended.code}: {ended.error})" if ended else ""
-            raise DemoError(f"not observed: {what}{told}; logs are in {self._folder}")
-        self._console.print(Text(f"   ✓ {what}", style="green"), soft_wrap=True)
-
     def _must(self, ended: Ended, what: str) -> None:
         if ended.code != 0:
             raise DemoError(f"{what} must succeed, got exit code {ended.code}: {ended.error}")
-
-    def _say(self, what: str, *, done: bool = False) -> None:
-        elapsed_s = time.monotonic() - self._started_s
-        self._console.print(
-            Text(f"[{elapsed_s:5.1f} s] {what}", style="bold green" if done else "bold"),
-            soft_wrap=True,
-        )
 
     def _bundle(self, version: str) -> Path:
         return self._folder / "bundles" / f"{MODEL}-{version}.edgepack"
@@ -329,22 +254,3 @@ def _web_server(folder: Path) -> Iterator[str]:
 class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         """Say nothing: the console belongs to the demo."""
-
-
-def _caught(work: Callable[[], None], problem: list[BaseException]) -> None:
-    try:
-        work()
-    except EdgepackError as exc:
-        problem.append(exc)
-
-
-def _nothing() -> None:
-    """Watch only."""
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"   {line}" for line in text.rstrip().splitlines())
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
