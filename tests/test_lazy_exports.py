@@ -10,7 +10,7 @@ import pytest
 
 from edgepack.trust.lazy_exports import lazy_exports
 
-PACKAGES = ("edgepack.bundle", "edgepack.runtime", "edgepack.trust")
+PACKAGES = ("edgepack.bundle", "edgepack.runtime", "edgepack.trust", "edgepack.wire")
 
 
 def checked_imports(package: str) -> set[str]:

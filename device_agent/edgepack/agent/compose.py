@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 _RUNNING = "running"
 _DRAIN_S = 5.0
 _SERVE_FIRST_S = 1.0
+_SETTLE_S = 0.2  # whoever waited for the device is answered before it sees to anything else
 
 
 class Agent:
@@ -148,6 +149,8 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SERVE_FIRST_S):
                     await self._link.connected.wait()
+            await asyncio.sleep(_SETTLE_S)
+        await self._publisher.introduce()
         # on a thread, so that requests are answered meanwhile
         await asyncio.to_thread(_import_installing)
         from edgepack.agent.control import ControlServer

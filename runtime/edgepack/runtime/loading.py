@@ -2,16 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from edgepack.bundle import Bundle, open_bundle, verify_bundle
+from edgepack.bundle import Bundle
 from edgepack.bundle.contract import Contract, Variant
 from edgepack.runtime.adapter import ordered
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.errors import VariantError
 from edgepack.runtime.model import Model
 from edgepack.runtime.options import SessionOptions
-from edgepack.trust import Root
+
+if TYPE_CHECKING:
+    from edgepack.trust import Root
 
 
 class ModelSource(Protocol):
@@ -34,7 +36,7 @@ def load(
     *,
     variant: str | None = None,
     options: SessionOptions | None = None,
-    root: Root | None = None,
+    root: "Root | None" = None,
 ) -> Model:
     """Load a model from a bundle.
 
@@ -51,10 +53,14 @@ def load(
         TypeError: `root` was given with a source that is not a bundle.
     """
     if isinstance(source, str | os.PathLike):
+        from edgepack.bundle import open_bundle  # a device opens its store instead
+
         source = open_bundle(Path(source))
     if root is not None:
         if not isinstance(source, Bundle):
             raise TypeError(f"source must be a Bundle to be verified, got {type(source).__name__}")
+        from edgepack.bundle import verify_bundle  # a device verified when it installed
+
         verify_bundle(source, root)
     contract = source.contract
     chosen = ordered(contract, choose_variant(contract, variant))

@@ -7,10 +7,10 @@ a device that only restarts a model never pays for it.
 
 from typing import TYPE_CHECKING
 
-from edgepack.trust import dsse
 from edgepack.trust.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from edgepack.trust import dsse
     from edgepack.trust.errors import (
         DocumentError,
         DocumentLimitError,
@@ -32,6 +32,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
+            "dsse": ("dsse",),
             "errors": (
                 "DocumentError",
                 "DocumentLimitError",

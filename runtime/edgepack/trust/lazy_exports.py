@@ -13,7 +13,8 @@ def lazy_exports(package: str, homes: Mapping[str, Iterable[str]]) -> Callable[[
 
     Args:
         package: The package's `__name__`.
-        homes: Module of the package → the public names that live in it.
+        homes: Module of the package → the public names that live in it; its own name is the
+            module itself.
 
     Returns:
         What finds a name: its module is imported, and the name kept in the package.
@@ -27,7 +28,7 @@ def lazy_exports(package: str, homes: Mapping[str, Iterable[str]]) -> Callable[[
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         module = importlib.import_module(f"{package}.{home_of[name]}")
-        value = getattr(module, name)
+        value = module if name == home_of[name] else getattr(module, name)
         setattr(importlib.import_module(package), name, value)
         return value
 

@@ -139,7 +139,8 @@ class Journal:
                 f"{self._path} was written by a newer agent: schema {version}, "
                 f"this one knows {_SCHEMA_VERSION}"
             )
-        self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        if version < _SCHEMA_VERSION:
+            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

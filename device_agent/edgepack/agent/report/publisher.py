@@ -5,6 +5,7 @@ and metrics go through the outbox, so that days offline cost nothing but age.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -155,7 +156,8 @@ class Publisher:
         link = self._must_link()
         await link.publish(self._topics.status, ONLINE, retain=True)
         await self._say_reported(link)
-        await link.publish(self._topics.info, render_info(await self._describe()), retain=True)
+        if self._info is not None:
+            await self._say_info(link)
         self._filled.set()
 
     async def run(self) -> None:
@@ -165,11 +167,18 @@ class Publisher:
             tasks.create_task(self._drain())
             tasks.create_task(self._measure())
 
-    async def _describe(self) -> Info:
-        if self._info is None:
-            # on a thread: it imports and reads the metadata of installed packages
-            self._info = await asyncio.to_thread(describe, self._config, self._instance)
-        return self._info
+    async def introduce(self) -> None:
+        """Find out what the device is, and say it now and on every later connection."""
+        # on a thread: it imports and reads the metadata of installed packages
+        self._info = await asyncio.to_thread(describe, self._config, self._instance)
+        link = self._must_link()
+        if link.connected.is_set():
+            with contextlib.suppress(FetchError):  # then the next connection says it
+                await self._say_info(link)
+
+    async def _say_info(self, link: Link) -> None:
+        if self._info is not None:
+            await link.publish(self._topics.info, render_info(self._info), retain=True)
 
     async def _keep_reported(self) -> None:
         while True:

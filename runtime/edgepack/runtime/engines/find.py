@@ -5,7 +5,7 @@ module does not import the engine's own package: that happens when a model is op
 """
 
 import importlib
-import pkgutil
+import importlib.util
 
 import edgepack.runtime.engines as _package
 from edgepack.runtime.engine import Engine
@@ -16,6 +16,8 @@ _NOT_ENGINES = frozenset({"find"})
 
 def engine_names() -> tuple[str, ...]:
     """Name every engine that edgepack knows, installed or not, sorted."""
+    import pkgutil  # not for a device that knows which engine it wants
+
     modules = {module.name for module in pkgutil.iter_modules(_package.__path__)}
     return tuple(sorted(name.replace("_", "-") for name in modules - _NOT_ENGINES))
 
@@ -26,10 +28,11 @@ def engine_named(name: str) -> Engine:
     Raises:
         UnsupportedModelError: edgepack has no engine of that name.
     """
-    if name not in engine_names():
+    stem = name.replace("-", "_")
+    path = f"{_package.__name__}.{stem}"
+    if not stem.isidentifier() or stem in _NOT_ENGINES or importlib.util.find_spec(path) is None:
         raise UnsupportedModelError(
             f"engine must be one of {', '.join(engine_names())}, got {name[:80]!r}"
         )
-    module = importlib.import_module(f"{_package.__name__}.{name.replace('-', '_')}")
-    engine: Engine = module.ENGINE
+    engine: Engine = importlib.import_module(path).ENGINE
     return engine
