@@ -103,6 +103,15 @@ def test_flat_rows_take_the_models_shape() -> None:
     spec = TensorSpec(name="image", datatype=Datatype.FP32, shape=(-1, 1, 2, 2))
     found = arrange(rows(named=False, x=[[1, 2, 3, 4]]), [spec])
     assert [[[[1, 2], [3, 4]]]] == found.inputs["image"].tolist()
+    found = arrange(rows(named=False, x=[[[1, 2], [3, 4]]]), [spec])
+    assert [[[[1, 2], [3, 4]]]] == found.inputs["image"].tolist()
+
+
+def test_images_of_another_layout_are_refused() -> None:
+    """Channels last are as many values as channels first, and another picture."""
+    spec = TensorSpec(name="image", datatype=Datatype.FP32, shape=(-1, 3, 4, 4))
+    with pytest.raises(DatasetError, match=r"shape \[-1, 3, 4, 4\], got \[2, 4, 4, 3\]"):
+        arrange(rows(named=False, x=np.zeros((2, 4, 4, 3)).tolist()), [spec])
 
 
 @pytest.mark.parametrize(

@@ -153,13 +153,25 @@ def _fit(array: Array, spec: TensorSpec) -> Array:
         size in (-1, found) for size, found in zip(wanted, got, strict=True)
     )
     if not matches:
-        if -1 in wanted or math.prod(got) != math.prod(wanted):
+        if not _differ_in_layout_only(got, wanted):
             raise DatasetError(
                 f"input {spec.name!r} must have shape {list(spec.shape)}, "
                 f"got {list(fitted.shape)}{_label_hint(got, wanted)}"
             )
         fitted = fitted.reshape(-1, *wanted)  # the same values a row, only flattened
     return _cast(fitted, spec)
+
+
+def _differ_in_layout_only(got: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Tell whether one side is flat, or only has more dimensions of 1 than the other.
+
+    Any other reshape would mix the values: (N, H, W, C) has as many as (N, C, H, W).
+    """
+    if -1 in wanted or math.prod(got) != math.prod(wanted):
+        return False
+    return min(len(got), len(wanted)) <= 1 or [n for n in got if n != 1] == [
+        n for n in wanted if n != 1
+    ]
 
 
 def _label_hint(got: Sequence[int], wanted: Sequence[int]) -> str:
