@@ -1,5 +1,6 @@
 """Matching rows to a model's inputs, by name and by order."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,20 @@ def test_flat_rows_take_the_models_shape() -> None:
     assert [[[[1, 2], [3, 4]]]] == found.inputs["image"].tolist()
     found = arrange(rows(named=False, x=[[[1, 2], [3, 4]]]), [spec])
     assert [[[[1, 2], [3, 4]]]] == found.inputs["image"].tolist()
+
+
+def test_text_inputs_get_what_the_file_writes() -> None:
+    """A post code keeps its zeros where the model takes text, by name and by order."""
+    data = replace(rows(zip=[7, 10], a=[1, 2]), texts={"zip": np.array(["007", "10"], object)})
+    text = TensorSpec(name="zip", datatype=Datatype.BYTES, shape=(-1, 1), feature_names=("zip",))
+    number = TensorSpec(name="a", datatype=Datatype.FP32, shape=(-1, 1), feature_names=("a",))
+    found = arrange(data, [text, number]).inputs
+    assert [["007"], ["10"]] == found["zip"].tolist()
+    assert [[1.0], [2.0]] == found["a"].tolist()
+    found = arrange(data, [replace(number, name="zip", feature_names=("zip",))]).inputs
+    assert [[7.0], [10.0]] == found["zip"].tolist()
+    both = replace(UNNAMED, datatype=Datatype.BYTES)
+    assert [["007", "1"], ["10", "2"]] == arrange(data, [both]).inputs["x"].tolist()
 
 
 def test_images_of_another_layout_are_refused() -> None:

@@ -87,6 +87,40 @@ def test_csv_without_a_header(tmp_path: Path) -> None:
     assert {"x0": [1, 3], "x1": [2, 4]} == {k: v.tolist() for k, v in found.arrays.items()}
 
 
+def test_a_column_without_a_name(tmp_path: Path) -> None:
+    """The index that pandas writes is a column called as pandas calls it."""
+    found = read_dataset(csv(tmp_path, ",a\n0,5\n1,6\n"))
+    assert ["Unnamed: 0", "a"] == list(found.arrays)
+    assert [5, 6] == found.arrays["a"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["007", "10"], ["007", "10"]),
+        (["+1", " 2"], ["+1", "2"]),
+        (["true", "FALSE"], ["true", "FALSE"]),
+        (["7", "NA"], ["7", ""]),
+        (["7", "10"], None),
+        (["True", "False"], None),
+        (["1.50", "2"], None),
+        (["a", "01"], None),
+    ],
+)
+def test_text_of_numbers(cells: list[str], expected: list[str] | None, tmp_path: Path) -> None:
+    """What the file writes is kept where whole numbers or truth values would not tell it."""
+    text = "a,b,other\n" + "".join(f"{cell},{cell},x\n" for cell in cells)
+    found = read_dataset(csv(tmp_path, text), label="b")
+    kept = found.texts.get("a")
+    assert expected == (None if kept is None else kept.tolist())
+    labels = np.array(["any"], dtype=object)
+    truth = found.truth_like(labels)
+    assert truth is not None
+    assert (found.truth is truth) == (expected is None)
+    last = take_rows(found, np.array([1]))
+    assert (expected or [None, None])[1] == (last.texts["a"][0] if expected else None)
+
+
 def test_the_label_is_taken_out(tmp_path: Path) -> None:
     """The label column becomes the truth."""
     found = read_dataset(csv(tmp_path, CSV), label="a")
@@ -100,7 +134,7 @@ BAD_CSV = {
     "header only": (b"a,b\n", "has a header and no rows"),
     "ragged": (b"a,b\n1,2\n3\n", "line 3 must have 2 cells, got 1"),
     "twice": (b"a,a\n1,2\n", "column 'a' stands twice"),
-    "unnamed": (b"a,\n1,2\n", "column 2 has no name"),
+    "unnamed twice": (b"Unnamed: 1,\n1,2\n", "column 'Unnamed: 1' stands twice"),
     "latin-1": ("a,b\nä,1\n".encode("latin-1"), "is not CSV, Parquet, npz, npy or safetensors"),
     "binary": (b"a\0b,c\n1,2\n", "is not CSV"),
     "label missing": (b"b,c\n1,2\n", "label 'a' is not in rows.csv"),

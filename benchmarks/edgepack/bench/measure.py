@@ -171,7 +171,9 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
         spec.name: np.concatenate([p[spec.name] for p in parts]) for spec in contract.outputs
     }
     if contract.task is Task.CLASSIFICATION or _tells_outliers(contract.task, dataset.truth):
-        right = int(same_labels(dataset.truth, labels_of(outputs, contract.class_names)).sum())
+        labels = labels_of(outputs, contract.class_names)
+        truth = dataset.truth_like(labels)
+        right = int(same_labels(dataset.truth if truth is None else truth, labels).sum())
         low, high = wilson_interval(right, dataset.rows)
         return Accuracy(
             rows=dataset.rows,
@@ -182,8 +184,9 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
     value = outputs[contract.outputs[0].name]
     if contract.task is not Task.REGRESSION or value.size != dataset.truth.size:
         return None
-    truth = dataset.truth.reshape(value.shape).astype(np.float64)
-    return Accuracy(rows=dataset.rows, r2=r2(truth, value), mae=float(np.abs(truth - value).mean()))
+    number = dataset.truth.reshape(value.shape).astype(np.float64)
+    mae = float(np.abs(number - value).mean())
+    return Accuracy(rows=dataset.rows, r2=r2(number, value), mae=mae)
 
 
 def _tells_outliers(task: Task, truth: Array) -> bool:

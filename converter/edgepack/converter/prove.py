@@ -129,9 +129,10 @@ def _truth(
     split: Split,
 ) -> tuple[Array | None, tuple[str, ...]]:
     """The truth of the held-out rows; all of it is looked at, so that a bad label is found."""
-    if dataset.truth is None:
+    truth = dataset.truth_like(expected["label"]) if "label" in expected else dataset.truth
+    if truth is None:
         return None, ()
-    whole, notes = fit_truth(dataset.truth, task, expected, facts.class_names)
+    whole, notes = fit_truth(truth, task, expected, facts.class_names)
     return None if whole is None else whole[split.held_out], notes
 
 

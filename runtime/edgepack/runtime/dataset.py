@@ -42,6 +42,9 @@ class Dataset:
         digest: "sha256:<hex>" of the file.
         format: "CSV", "Parquet", "npz", "npy" or "safetensors".
         unreadable: Column → why it cannot be used; an error only for who needs that column.
+        texts: Column of numbers → its cells as the file writes them ("007"), where that differs:
+            for a model that takes the column as text.
+        truth_text: The same of the truth, (N,), or None.
     """
 
     arrays: dict[str, Array]
@@ -51,11 +54,18 @@ class Dataset:
     digest: str
     format: str
     unreadable: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, Array] = field(default_factory=dict)
+    truth_text: Array | None = None
 
     @property
     def is_table(self) -> bool:
         """True when every array is one column."""
         return all(array.ndim == 1 for array in self.arrays.values())
+
+    def truth_like(self, labels: Array) -> Array | None:
+        """The truth, as the file writes it where the labels are text: "007" is not 7."""
+        is_text = labels.dtype == np.object_
+        return self.truth_text if is_text and self.truth_text is not None else self.truth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +76,7 @@ class RawColumns:
     named: bool
     format: str
     unreadable: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, Array] = field(default_factory=dict)
 
 
 def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
@@ -100,6 +111,8 @@ def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
         digest=digest,
         format=raw.format,
         unreadable={key: why for key, why in raw.unreadable.items() if key != label},
+        texts={name: text for name, text in raw.texts.items() if name in arrays},
+        truth_text=None if label is None else raw.texts.get(label),
     )
 
 
@@ -113,6 +126,8 @@ def take_rows(dataset: Dataset, rows: NDArray[np.intp]) -> Dataset:
         digest=dataset.digest,
         format=dataset.format,
         unreadable=dataset.unreadable,
+        texts={name: text[rows] for name, text in dataset.texts.items()},
+        truth_text=None if dataset.truth_text is None else dataset.truth_text[rows],
     )
 
 
@@ -149,8 +164,8 @@ def _read(path: Path, head: bytes, size_bytes: int) -> RawColumns:
         return RawColumns(arrays={"x": read_npy(path)}, named=False, format="npy")
     if _is_safetensors(head, size_bytes):
         return RawColumns(arrays=_read_safetensors(path), named=True, format="safetensors")
-    arrays, named = read_csv(path)
-    return RawColumns(arrays=arrays, named=named, format="CSV")
+    found = read_csv(path)
+    return RawColumns(arrays=found.arrays, named=found.named, format="CSV", texts=found.texts)
 
 
 def _is_safetensors(head: bytes, size_bytes: int) -> bool:

@@ -6,14 +6,18 @@ What is inferred, and nothing else:
   first line has most of.
 - The first line is a header unless every cell of it is a number.
 - A cell is missing when it is empty or one of `MISSING` (spaces round it do not count).
+- A column without a name is called "Unnamed: 2" after its place, counted from 0, as pandas does.
 - A column whose cells are all numbers or missing is numeric: int64 when all are whole and none is
   missing, otherwise float64 with NaN. All of True and False (any case): bool. Anything else is
   text, in which a missing cell is "".
+- Where whole numbers or truth values are not how the cells are written (007, +1, true, a missing
+  one), the text is kept beside them: a model may take the column as text.
 """
 
 import csv
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +36,23 @@ _NUMBER = re.compile(
 )
 
 
-def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
-    """Read a CSV file.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CsvColumns:
+    """What a CSV file holds.
 
-    Returns:
-        The columns by name, in the file's order, and whether the file has a header. Without one
-        the columns are called "x0", "x1", ….
+    Attributes:
+        arrays: The columns by name, in the file's order.
+        texts: Of those whose cells are written otherwise than their values are: object (N,).
+        named: Whether the file has a header. Without one the columns are called "x0", "x1", ….
+    """
+
+    arrays: dict[str, NDArray[Any]]
+    texts: dict[str, NDArray[Any]]
+    named: bool
+
+
+def read_csv(path: Path) -> CsvColumns:
+    """Read a CSV file.
 
     Raises:
         DatasetError: It is not UTF-8 text, a row has another number of cells than the first, two
@@ -54,12 +69,20 @@ def read_csv(path: Path) -> tuple[dict[str, NDArray[Any]], bool]:
     named = not all(_NUMBER.fullmatch(cell) for cell in header)
     if named:
         rows = rows[1:]
+        header = [name or f"Unnamed: {index}" for index, name in enumerate(header)]
         _check_header(header, path)
     else:
         header = [f"x{index}" for index in range(len(header))]
     if not rows:
         raise DatasetError(f"{path.name} has a header and no rows")
-    return dict(zip(header, map(_column, zip(*rows, strict=True)), strict=True)), named
+    arrays: dict[str, NDArray[Any]] = {}
+    texts: dict[str, NDArray[Any]] = {}
+    for name, cells in zip(header, zip(*rows, strict=True), strict=True):
+        arrays[name] = _column(cells)
+        text = _text_if_it_differs(cells, arrays[name])
+        if text is not None:
+            texts[name] = text
+    return CsvColumns(arrays=arrays, texts=texts, named=named)
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -95,9 +118,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 def _check_header(header: Sequence[str], path: Path) -> None:
     seen: set[str] = set()
-    for index, name in enumerate(header, start=1):
-        if not name:
-            raise DatasetError(f"{path.name}: column {index} has no name in the header")
+    for name in header:
         if name in seen:
             raise DatasetError(f"{path.name}: column {name!r} stands twice in the header")
         seen.add(name)
@@ -121,9 +142,33 @@ def _column(cells: Sequence[str]) -> NDArray[Any]:
         return np.array([_TRUTH_VALUES[cell.lower()] for cell in cells], dtype=np.bool_)
     if not present:
         return np.full(len(cells), np.nan)
+    return _as_text(cells, missing)
+
+
+def _as_text(cells: Sequence[str], missing: Sequence[bool]) -> NDArray[Any]:
     column = np.empty(len(cells), dtype=object)
     column[:] = ["" if gone else cell for cell, gone in zip(cells, missing, strict=True)]
     return column
+
+
+def _text_if_it_differs(cells: Sequence[str], column: NDArray[Any]) -> NDArray[Any] | None:
+    """The cells of a column of whole numbers or truth values, unless these tell them as well."""
+    if column.dtype.kind in "ib":
+        if all(map(str.__eq__, cells, map(str, column.tolist()))):
+            return None
+    elif column.dtype.kind != "f" or not _are_whole(cells, column):
+        return None
+    cells = [cell.strip() for cell in cells]
+    return _as_text(cells, [cell.lower() in MISSING for cell in cells])
+
+
+def _are_whole(cells: Sequence[str], column: NDArray[Any]) -> bool:
+    gone = np.isnan(column).tolist()
+    return any(gone) and all(
+        _WHOLE.fullmatch(cell.strip())
+        for cell, is_gone in zip(cells, gone, strict=True)
+        if not is_gone
+    )
 
 
 def _plain_numbers(cells: Sequence[str]) -> NDArray[Any] | None:

@@ -96,6 +96,11 @@ def _by_order(dataset: Dataset, specs: Sequence[TensorSpec], used: list[str]) ->
         raise DatasetError(
             f"data must have {expected} columns for the model, got {len(columns)}{hint}"
         )
+    if tensor is None and dataset.is_table:
+        takers = specs if len(specs) > 1 else [*specs] * len(columns)
+        columns = [
+            _cells(dataset, name, spec) for name, spec in zip(dataset.arrays, takers, strict=False)
+        ]
     if len(specs) == 1:
         return [_stack(columns, list(dataset.arrays), specs[0])]
     return columns
@@ -127,12 +132,18 @@ def _check_names(dataset: Dataset, specs: Sequence[TensorSpec]) -> None:
 def _by_name(dataset: Dataset, spec: TensorSpec, used: list[str]) -> Array:
     if spec.name in dataset.arrays:
         used.append(spec.name)
-        return dataset.arrays[spec.name]
+        return _cells(dataset, spec.name, spec)
     used.extend(spec.feature_names)
-    columns = [dataset.arrays[name] for name in spec.feature_names]
+    columns = [_cells(dataset, name, spec) for name in spec.feature_names]
     if len(columns) == 1:
         return columns[0]
     return _stack(columns, list(spec.feature_names), spec)
+
+
+def _cells(dataset: Dataset, name: str, spec: TensorSpec) -> Array:
+    """A column; for a text input as the file writes it: "007" is not 7."""
+    as_text = dataset.texts.get(name) if spec.datatype is Datatype.BYTES else None
+    return dataset.arrays[name] if as_text is None else as_text
 
 
 def _stack(columns: Sequence[Array], names: Sequence[str], spec: TensorSpec) -> Array:
@@ -141,8 +152,9 @@ def _stack(columns: Sequence[Array], names: Sequence[str], spec: TensorSpec) -> 
             raise DatasetError(f"column {name!r} must have one value a row, got {column.shape[1:]}")
         if spec.datatype is not Datatype.BYTES:
             _check_numeric(column, name)
-    dtype = np.object_ if spec.datatype is Datatype.BYTES else None
-    return np.stack([np.asarray(column, dtype=dtype) for column in columns], axis=1)
+    if spec.datatype is Datatype.BYTES:
+        columns = [_text(column, name) for name, column in zip(names, columns, strict=True)]
+    return np.stack(columns, axis=1)
 
 
 def _fit(array: Array, spec: TensorSpec) -> Array:
@@ -181,7 +193,7 @@ def _label_hint(got: Sequence[int], wanted: Sequence[int]) -> str:
 
 def _cast(array: Array, spec: TensorSpec) -> Array:
     if spec.datatype is Datatype.BYTES:
-        return _text(array, spec)
+        return _text(array, spec.name)
     name = spec.feature_names[0] if len(spec.feature_names) == 1 else spec.name
     _check_numeric(array, name)
     dtype = DTYPES[spec.datatype]
@@ -196,11 +208,11 @@ def _cast(array: Array, spec: TensorSpec) -> Array:
     return cast
 
 
-def _text(array: Array, spec: TensorSpec) -> Array:
+def _text(array: Array, name: str) -> Array:
     if array.dtype == np.object_:
         return array
     if array.dtype.kind == "f" and not np.isnan(array).all():
-        raise DatasetError(f"input {spec.name!r} must be text, got {array.dtype}")
+        raise DatasetError(f"input {name!r} must be text, got {array.dtype}")
     text = np.empty(array.shape, dtype=np.object_)
     flat = (
         [""] * array.size if array.dtype.kind == "f" else [str(v) for v in array.ravel().tolist()]
