@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -256,6 +256,7 @@ def test_any_outputs_give_finite_figures(first, second, task, precision):
 
 
 @given(FLOATS, st.sampled_from(list(Task)), st.sampled_from(["fp32", "int8"]))
+@example(np.full((5, 3), np.inf), Task.REGRESSION, "int8")
 def test_whatever_equals_itself_passes(outputs, task, precision):
     """Parity of a model with itself never fails."""
     assert run(task, {"y": outputs}, {"y": outputs.copy()}, precision).passed

@@ -52,7 +52,8 @@ def largest_relative_error(expected: Array, got: Array) -> float:
 def r2(expected: Array, got: Array) -> float:
     """Coefficient of determination, of the worst column: 1 - residual / total sum of squares.
 
-    Only rows where both are finite count. A constant column gives 1 if it is met and 0 if not.
+    Only rows where both are finite count; without any, sameness does: 1 or 0. A constant column
+    gives 1 if it is met and 0 if not.
 
     >>> r2(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
     0.5
@@ -61,9 +62,9 @@ def r2(expected: Array, got: Array) -> float:
     first = expected.reshape(rows, -1).astype(np.float64)
     second = got.reshape(rows, -1).astype(np.float64)
     kept = (np.isfinite(first) & np.isfinite(second)).all(axis=1)
+    if not kept.any():
+        return float(np.array_equal(first, second, equal_nan=True))
     first, second = first[kept], second[kept]
-    if first.size == 0:
-        return 0.0
     residual = ((first - second) ** 2).sum(axis=0)
     total = ((first - first.mean(axis=0)) ** 2).sum(axis=0)
     constant = total == 0
