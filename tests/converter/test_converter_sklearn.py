@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from converter_models import Table, digits, fit_and_save, opened, run, save, table, variant
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
@@ -17,6 +18,7 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
@@ -301,7 +303,7 @@ def test_parallel_estimators_stay_in_the_limits(iris_table: Table, tmp_path: Pat
 
 
 def test_missing_text_is_said(machines: Table, tmp_path: Path) -> None:
-    """Empty cells of a text column are empty text for both, and the report says so."""
+    """How many cells of a text column are empty is said."""
     encoder = OneHotEncoder(handle_unknown="ignore")
     model = make_pipeline(_encoded(encoder, machines), LogisticRegression(max_iter=500))
     path = fit_and_save(model, machines, tmp_path / "machines.joblib")
@@ -311,6 +313,63 @@ def test_missing_text_is_said(machines: Table, tmp_path: Path) -> None:
     frame.to_csv(data, index=False)
     report = run(path, Table(None, None, data, machines.label), tmp_path, label=None)
     assert any("'Type' has 10 missing values" in message for message in report.messages)
+
+
+def _codes(count: int = 400) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    codes = pd.Series(rng.choice(["007", "010", "A"], count), dtype=object)
+    frame = pd.DataFrame({"code": codes, "kind": rng.permutation(codes)})
+    return frame.mask(rng.random(frame.shape) < 0.2)
+
+
+ONE_HOT = OneHotEncoder(handle_unknown="ignore")
+TEXT_GAPS = {
+    "imputer": ColumnTransformer(
+        [("t", make_pipeline(SimpleImputer(strategy="most_frequent"), ONE_HOT), ["code"])]
+    ),
+    "constant": make_pipeline(SimpleImputer(strategy="constant", fill_value="none"), ONE_HOT),
+    "a category of its own": OneHotEncoder(),
+    "text where others are": ColumnTransformer([("t", OneHotEncoder(), ["code", "kind"])]),
+}
+
+
+@pytest.mark.parametrize("encode", TEXT_GAPS.values(), ids=TEXT_GAPS)
+def test_missing_text_that_the_model_knows(encode: Any, tmp_path: Path) -> None:
+    """Gaps that an imputer fills, or that are a category, are answered as the original does."""
+    frame = _codes()
+    target = (frame["code"].isna() | (frame["code"] == "007")).map({True: "yes", False: "no"})
+    model = make_pipeline(clone(encode), LogisticRegression()).fit(frame, target)
+    data = tmp_path / "rows.csv"
+    frame.assign(target=target).to_csv(data, index=False)
+    source = Table(None, None, data, "target")
+    report = run(save(model, tmp_path / "codes.joblib"), source, tmp_path)
+    with load(report.path) as loaded:
+        rows = to_inputs(read_dataset(data, label="target"), loaded.contract)
+        assert model.predict(frame).tolist() == loaded.predict(rows)["label"].tolist()
+
+
+def test_voting(iris_table: Table, tmp_path: Path) -> None:
+    """A vote converts with the settings that scikit-learn gives it."""
+    voters = [("a", LogisticRegression(max_iter=500)), ("b", RandomForestClassifier(5))]
+    model = VotingClassifier(voters, voting="soft")
+    path = fit_and_save(model, iris_table, tmp_path / "iris.joblib")
+    assert 1.0 == variant(run(path, iris_table, tmp_path), "onnx-fp32").parity.value
+
+
+def test_codes_that_look_like_numbers(tmp_path: Path) -> None:
+    """Codes and class names keep their zeros, their case and their gaps."""
+    rng = np.random.default_rng(0)
+    codes, on = rng.choice(["007", "010", "7"], 300), rng.choice(["true", "False"], 300)
+    frame = pd.DataFrame({"code": codes, "on": on, "width": rng.normal(size=300)}, dtype=object)
+    target = np.where((frame["code"] == "007") | (frame["on"] == "true"), "01", "02")
+    columns = ColumnTransformer([("c", OneHotEncoder(), ["code", "on"])], remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(frame, target)
+    data = tmp_path / "rows.csv"
+    frame.assign(target=target).to_csv(data, index=False)
+    source = Table(None, None, data, "target")
+    report = run(save(model, tmp_path / "codes.joblib"), source, tmp_path)
+    figures = variant(report, "onnx-fp32").parity.figures
+    assert 1.0 == figures["accuracy"]
 
 
 def test_whole_numbers_can_be_categories(tmp_path: Path) -> None:

@@ -191,14 +191,14 @@ def _wide(spec: TensorSpec) -> TensorSpec:
 
 
 def _empty_texts(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> Iterator[str]:
-    """ONNX has no missing text, so that the original is asked with what a device can give."""
+    """ONNX has no missing text: what a device gives for it is said."""
     for spec in specs:
         if spec.datatype is Datatype.BYTES:
             empty = int((arrays[spec.name] == "").sum())
             if empty:
                 yield (
-                    f"input {spec.name!r} has {empty} missing values, which are empty text for "
-                    "the original and the converted model alike"
+                    f"input {spec.name!r} has {empty} missing values: devices give empty text "
+                    "for one"
                 )
 
 

@@ -30,17 +30,22 @@ def needed_columns(model: Any) -> list[int]:  # noqa: ANN401
     return sorted(used)
 
 
+def caller_steps(model: Any) -> list[tuple[Any, list[int]]]:  # noqa: ANN401
+    """What sees the caller's own columns first, each with their positions."""
+    transformer = first_column_transformer(model)
+    if transformer is not None:
+        return [(step, _indices(transformer, name)) for name, step, _ in transformer.transformers_]
+    first = model
+    while isinstance(first, Pipeline) and first.steps:
+        first = first.steps[0][1]
+    return [(first, list(range(_column_count(model))))]
+
+
 def text_columns(model: Any) -> list[int]:  # noqa: ANN401
     """Positions of the columns whose encoder was fitted on text."""
-    transformer = first_column_transformer(model)
-    if transformer is None:
-        first = model
-        while isinstance(first, Pipeline) and first.steps:
-            first = first.steps[0][1]
-        return _encoder_texts(first, list(range(_column_count(model))))
     found: list[int] = []
-    for name, step, _ in transformer.transformers_:
-        found += _encoder_texts(step, _indices(transformer, name))
+    for step, columns in caller_steps(model):
+        found += _encoder_texts(step, columns)
     return sorted(set(found))
 
 

@@ -13,6 +13,7 @@ from edgepack.bundle.contract import Task
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
 from edgepack.converter.sklearn_model.columns import needed_columns, text_columns
 from edgepack.converter.sklearn_model.export import export_onnx
+from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
 from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
 
@@ -28,11 +29,15 @@ class SklearnModel:
             estimator = estimator.best_estimator_  # what its predict asks
         self._model = estimator
         self._kept = needed_columns(estimator)
+        marks = missing_marks(estimator)
+        self._missing = {
+            place: marks[column] for place, column in enumerate(self._kept) if column in marks
+        }
         self.facts = self._facts(messages)
 
     def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer as the original does: see `LoadedModel`."""
-        rows = self._rows(inputs)
+        rows = self._rows(with_missing(inputs, self._missing))
         try:
             # Some estimators would start processes for n_jobs; threads do, and stay in the limits.
             with parallel_config(backend="threading"):

@@ -25,6 +25,7 @@ from edgepack.converter.onnx_graph import (
 )
 from edgepack.converter.sklearn_model.columns import renumber
 from edgepack.converter.sklearn_model.exact_trees import keep_exact_thresholds
+from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
 from edgepack.runtime.tensors import DTYPES
 
@@ -92,7 +93,10 @@ def export_onnx(
         for tensor, spec in zip(tensors, inputs, strict=True)
     ]
     model = deepcopy(model)
+    missing_is_empty_text(model)
     renumber(model, kept)
+    if type(_last(model)).__name__ == "VotingClassifier":
+        _last(model).flatten_transform = False  # skl2onnx wants it so; only transform() reads it
     if wish.precision == "fp64":
         model = _with_inner_cast(model)
     onnx_model = clean(_convert(model, wish.task, initial_types))
