@@ -1,12 +1,14 @@
 """The states of a slot, and what a restart makes of each."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.transitions import IN_PROGRESS, TRANSITIONS, Phase, Step, after
 from edgepack.trust.decode import decode, encode
+from edgepack.trust.strict_json import render
 from edgepack.wire.messages import Release
 
 OLD = Installed(
@@ -105,6 +107,35 @@ def test_only_an_unclean_exit_on_probation_counts():
     slot = advanced(confirmed(), Phase.PROBATION)
     assert 0 == slot.recover(unclean=False).unclean_exits
     assert 1 == slot.recover(unclean=True).unclean_exits
+
+
+@pytest.mark.parametrize("phase", sorted(IN_PROGRESS))
+def test_an_unclean_exit_counts_while_a_later_version_is_tried(phase):
+    """What answers on probation is judged, whatever the install of the next version does."""
+    slot = advanced(replace(confirmed(), confirmed=None), phase).recover(unclean=True)
+    assert (Phase.PROBATION, 1) == (slot.phase, slot.unclean_exits)
+
+
+def test_an_unclean_exit_counts_after_a_later_version_was_rejected():
+    """The phase tells of the rejected one; what answers is unproven all the same."""
+    slot = advanced(replace(confirmed(), confirmed=None), Phase.TESTING).reject("why", "", 1)
+    recovered = slot.recover(unclean=True)
+    assert (Phase.REJECTED, 1) == (recovered.phase, recovered.unclean_exits)
+
+
+def test_a_rollback_begins_to_count_anew():
+    """The exits of the version that went are not held against the one that answers again."""
+    slot = replace(advanced(confirmed(), Phase.PROBATION), unclean_exits=2)
+    assert 0 == slot.roll_back("unclean_exits", "", generation=3).unclean_exits
+
+
+def test_what_is_remembered_is_bounded():
+    """Neither a long reason nor many failures outgrow the journal."""
+    slot = confirmed()
+    for number in range(100):
+        slot = slot.start(f"sha256:{number:064}").reject("why", "x" * 100_000, generation=1)
+    assert len(render(encode(slot))) < 4096
+    assert f"sha256:{99:064}" in slot.failed
 
 
 def test_failed_digests_are_forgotten_with_a_new_generation():

@@ -24,9 +24,9 @@ async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool
     """
     for name, slot in list(slots.by_name.items()):
         recovered = slot.recover(unclean=unclean)
-        if recovered.active and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
+        if recovered.is_unproven and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
             detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
-            recovered = recovered.roll_back("unclean_exits", detail, slots.generation)
+            recovered = rolled_back(recovered, "unclean_exits", detail, slots.generation)
         if recovered != slot:
             slots.save(recovered)
         await serve_or_roll_back(slots, serving, layout, name)

@@ -6,6 +6,8 @@ from edgepack.agent.install.transitions import IN_PROGRESS, Phase, Step, after
 from edgepack.wire.messages import Release, ReportedModel
 
 MAX_UNCLEAN_EXITS = 2
+_MAX_DETAIL = 500
+_FAILED_KEPT = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Slot:
             self._failed(generation, self.target),
             phase=after(self.phase, Step.FAILED),
             reason=reason,
-            detail=detail,
+            detail=detail[:_MAX_DETAIL],
         )
 
     def switch(self, installed: Installed) -> "Slot":
@@ -122,7 +124,8 @@ class Slot:
             if self.confirmed and self.confirmed.digest == failed
             else self.confirmed,
             reason=reason,
-            detail=detail,
+            detail=detail[:_MAX_DETAIL],
+            unclean_exits=0,
         )
 
     def recover(self, *, unclean: bool) -> "Slot":
@@ -131,15 +134,21 @@ class Slot:
         An install that was under way starts anew from the desired state; a probation goes on, and
         a crash during it is counted.
         """
+        slot = self
         if self.phase in IN_PROGRESS:
             phase = Phase.IDLE if self.active is None else Phase.CONFIRMED
-            if self.active is not None and self.active != self.confirmed:
+            if self.is_unproven:
                 phase = Phase.PROBATION
             target = self.active.digest if self.active else ""
-            return replace(self, phase=phase, target=target)
-        if self.phase is Phase.PROBATION and unclean:
-            return replace(self, unclean_exits=self.unclean_exits + 1)
-        return self
+            slot = replace(self, phase=phase, target=target)
+        if unclean and self.is_unproven:
+            slot = replace(slot, unclean_exits=self.unclean_exits + 1)
+        return slot
+
+    @property
+    def is_unproven(self) -> bool:
+        """Whether what answers is still on probation, whatever became of a later version."""
+        return self.active is not None and self.active != self.confirmed
 
     def reported(self) -> ReportedModel:
         """The slot as `out/reported` shows it."""
@@ -164,4 +173,4 @@ class Slot:
     def _failed(self, generation: int, digest: str) -> "Slot":
         earlier = self.failed if self.failed_generation == generation else ()
         failed = earlier if digest in earlier else (*earlier, digest)
-        return replace(self, failed=failed, failed_generation=generation)
+        return replace(self, failed=failed[-_FAILED_KEPT:], failed_generation=generation)
