@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from edgepack.bundle.contract import Datatype, Task
-from edgepack.converter import ModelFileError, Precision, UnfitDataError
+from edgepack.converter import ModelFileError, Precision, UnfitDataError, UnsupportedModelError
 from edgepack.runtime import load
 from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.dataset_inputs import to_inputs
@@ -236,3 +236,40 @@ def test_double_precision_files_stay_double(tmp_path: Path) -> None:
     path = written(to_onnx(model, train[:1], target_opset=17), tmp_path / "ridge.onnx")
     report = run(path, Table(None, None, data, ""), tmp_path, label=None)
     assert Datatype.FP64 is opened(report).contract.inputs[0].datatype
+
+
+def one_node(kind: str, element: int, shape: list[Any], **attributes: Any) -> Any:
+    """A model of one operator on a matrix of 8 columns."""
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x", "x"] if kind == "Equal" else ["x"], ["y"], **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", FEATURES])],
+        [helper.make_tensor_value_info("y", element, shape)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def plain(rows: Table, tmp_path: Path) -> Table:
+    """Rows without truth."""
+    np.save(tmp_path / "plain.npy", rows.train)
+    return Table(None, None, tmp_path / "plain.npy", "")
+
+
+def test_a_matrix_of_flags_is_no_label(plain: Table, tmp_path: Path) -> None:
+    """An output of several truth values a row is packed as it is."""
+    flags = one_node("Equal", TensorProto.BOOL, ["N", FEATURES])
+    path = written(flags, tmp_path / "flags.onnx")
+    report = run(path, plain, tmp_path, label=None)
+    assert (Task.GENERIC, "ONNX model: ONNX graph of 1 operators") == (report.task, report.source)
+    (spec,) = opened(report).contract.outputs
+    assert ("y", Datatype.BOOL, (-1, FEATURES)) == (spec.name, spec.datatype, spec.shape)
+    with pytest.raises(UnsupportedModelError, match=r"one label a row, or scores.*'y' BOOL"):
+        run(path, plain, tmp_path, label=None, task=Task.CLASSIFICATION)
+
+
+def test_an_output_without_rows_is_refused(plain: Table, tmp_path: Path) -> None:
+    """One value for all rows has no meaning row by row."""
+    mean = one_node("ReduceMean", TensorProto.FLOAT, [], keepdims=0)
+    with pytest.raises(UnsupportedModelError, match="output 'y' must have the rows"):
+        run(written(mean, tmp_path / "mean.onnx"), plain, tmp_path, label=None)

@@ -122,6 +122,29 @@ def test_text_inputs_get_what_the_file_writes() -> None:
     assert [["007", "1"], ["10", "2"]] == arrange(data, [both]).inputs["x"].tolist()
 
 
+def test_columns_are_dealt_to_several_inputs() -> None:
+    """Without names each input takes as many columns as it has, from left to right."""
+    wide = TensorSpec(name="a", datatype=Datatype.FP32, shape=(-1, 2))
+    narrow = TensorSpec(name="b", datatype=Datatype.FP32, shape=(-1, 1))
+    image = TensorSpec(name="c", datatype=Datatype.FP32, shape=(-1, 1, 2))
+    for data in (
+        rows(named=False, x=[[1, 2, 3, 4, 5]]),
+        rows(named=False, x0=[1], x1=[2], x2=[3], x3=[4], x4=[5]),
+    ):
+        found = arrange(data, [wide, narrow, image]).inputs
+        assert [[[1, 2]], [[3]], [[[4, 5]]]] == [found[name].tolist() for name in "abc"]
+
+
+def test_what_the_order_does_not_tell() -> None:
+    """Inputs of open width, and arrays of other names, need names."""
+    open_width = TensorSpec(name="a", datatype=Datatype.FP32, shape=(-1, -1))
+    with pytest.raises(DatasetError, match="must have 'a', 'b' by name"):
+        arrange(rows(named=False, x=[[1, 2]]), [open_width, replace(open_width, name="b")])
+    two = rows(p=[[1, 2]], q=[[1, 2]])
+    with pytest.raises(DatasetError, match=r"must have 'a' by name.*got 'p', 'q'"):
+        arrange(two, [open_width])
+
+
 def test_images_of_another_layout_are_refused() -> None:
     """Channels last are as many values as channels first, and another picture."""
     spec = TensorSpec(name="image", datatype=Datatype.FP32, shape=(-1, 3, 4, 4))

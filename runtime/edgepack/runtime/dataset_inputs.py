@@ -90,20 +90,39 @@ def _by_order(dataset: Dataset, specs: Sequence[TensorSpec], used: list[str]) ->
     elif dataset.is_table:
         used.extend(dataset.arrays)
         columns = list(dataset.arrays.values())
-    expected = sum(math.prod(spec.shape[1:]) for spec in specs)
+    if not columns or (len(specs) > 1 and any(-1 in spec.shape[1:] for spec in specs)):
+        raise DatasetError(
+            f"data must have {_names([spec.name for spec in specs])} by name, for the order does "
+            f"not tell which is which, got {_names(list(dataset.arrays))}"
+        )
+    widths = [math.prod(spec.shape[1:]) for spec in specs]
+    expected = sum(widths)
     if len(columns) != expected and expected >= 0:
         hint = "; is one of them the label?" if len(columns) == expected + 1 else ""
         raise DatasetError(
             f"data must have {expected} columns for the model, got {len(columns)}{hint}"
         )
-    if tensor is None and dataset.is_table:
-        takers = specs if len(specs) > 1 else [*specs] * len(columns)
-        columns = [
-            _cells(dataset, name, spec) for name, spec in zip(dataset.arrays, takers, strict=False)
-        ]
     if len(specs) == 1:
-        return [_stack(columns, list(dataset.arrays), specs[0])]
-    return columns
+        widths = [len(columns)]  # whatever the model leaves open
+    return _dealt(dataset, columns, tensor, list(zip(specs, widths, strict=True)))
+
+
+def _dealt(
+    dataset: Dataset,
+    columns: Sequence[Array],
+    tensor: str | None,
+    takers: Sequence[tuple[TensorSpec, int]],
+) -> list[Array]:
+    """Give every input as many columns as it takes, from left to right."""
+    names = [tensor] * len(columns) if tensor else list(dataset.arrays)
+    dealt: list[Array] = []
+    begin = 0
+    for spec, width in takers:
+        part = slice(begin, begin + width)
+        begin += width
+        taken = columns[part] if tensor else [_cells(dataset, n, spec) for n in names[part]]
+        dealt.append(taken[0] if width == 1 else _stack(taken, names[part], spec))
+    return dealt
 
 
 def _the_tensor(dataset: Dataset) -> str | None:

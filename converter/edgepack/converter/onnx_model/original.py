@@ -9,7 +9,12 @@ import onnxruntime
 from onnx import ModelProto, ValueInfoProto
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding, TensorSpec
-from edgepack.converter.errors import ModelFileError, UnfitDataError, one_line
+from edgepack.converter.errors import (
+    ModelFileError,
+    UnfitDataError,
+    UnsupportedModelError,
+    one_line,
+)
 from edgepack.converter.onnx_graph import (
     add_argmax_label,
     clean,
@@ -62,9 +67,13 @@ class OnnxModel:
                 name: _filled(array[begin : begin + size], size) for name, array in inputs.items()
             }
             taken = min(size, rows - begin)
-            parts.append(
-                [output[:taken] for output in self._answer(model, feeds, list(names.values()))]
-            )
+            answers = self._answer(model, feeds, list(names.values()))
+            for name, answer in zip(names.values(), answers, strict=True):
+                if answer.ndim == 0:
+                    raise UnsupportedModelError(
+                        f"output {name!r} must have the rows as its first dimension, got one value"
+                    )
+            parts.append([answer[:taken] for answer in answers])
         found = [np.concatenate(part) for part in zip(*parts, strict=True)]
         return {name: _shaped(name, array, rows) for name, array in zip(names, found, strict=True)}
 
@@ -101,7 +110,7 @@ class OnnxModel:
         task = self._task()
         return ModelFacts(
             framework="ONNX",
-            description=f"ONNX graph of {operators} operators"
+            description=f"graph of {operators} operators"
             + (f", written by {producer}" if producer else ""),
             task=task,
             packages={name: version(name) for name in _PACKAGES},
@@ -121,7 +130,7 @@ class OnnxModel:
     def _task(self) -> Task | None:
         """What the outputs alone tell; a lone matrix of floats may be logits or targets."""
         specs = list(self._outputs.values())
-        labels = [spec for spec in specs if spec.datatype in _LABELS]
+        labels = [spec for spec in specs if _may_be_label(spec)]
         if labels and len(specs) <= 2:
             return Task.CLASSIFICATION
         if len(specs) != 1 or specs[0].datatype not in _FLOATS:
@@ -139,9 +148,14 @@ class OnnxModel:
             return self._model, {"value": names[0]}
         if task is not Task.CLASSIFICATION:
             return self._model, {name: name for name in names}
-        label = next((n for n in names if self._outputs[n].datatype in _LABELS), None)
+        label = next((n for n in names if _may_be_label(self._outputs[n])), None)
         scores = next((n for n in names if self._outputs[n].datatype in _FLOATS), None)
         model = self._model
+        if label is None and scores is None:
+            raise UnsupportedModelError(
+                "a classifier must give one label a row, or scores as floats, got "
+                + ", ".join(f"{n!r} {self._outputs[n].datatype}" for n in names)
+            )
         if label is None and scores is not None:
             model = ModelProto()
             model.CopyFrom(self._model)
@@ -182,6 +196,11 @@ def _spec(item: ValueInfoProto) -> TensorSpec:
         for dimension in item.type.tensor_type.shape.dim
     ]
     return TensorSpec(name=item.name, datatype=datatype, shape=tuple(shape) or (-1,))
+
+
+def _may_be_label(spec: TensorSpec) -> bool:
+    """Tell whether an output may be one class a row."""
+    return spec.datatype in _LABELS and all(size in (-1, 1) for size in spec.shape[1:])
 
 
 def _feature_names(spec: TensorSpec) -> tuple[str, ...]:
