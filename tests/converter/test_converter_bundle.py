@@ -174,6 +174,15 @@ def test_int8_that_loses_too_much_is_left_out(tmp_path: Path) -> None:
     assert ["onnx-fp32"] == [item.name for item in opened(report).contract.variants]
 
 
+@pytest.mark.parametrize("max_drop", [-0.01, 1.0, 5.0, float("nan")])
+def test_a_drop_is_a_fraction(
+    max_drop: float, digits_model: Path, digits_table: Table, tmp_path: Path
+) -> None:
+    """5 for five percent would let everything pass."""
+    with pytest.raises(RequestError, match="tolerance max_drop must be"):
+        run(digits_model, digits_table, tmp_path, tolerances=Tolerances(max_drop=max_drop))
+
+
 def test_calibration_rows_are_never_compared(
     digits_mlp: Path, digits_table: Table, tmp_path: Path
 ) -> None:

@@ -70,6 +70,11 @@ def _check(request: ConvertRequest) -> None:
         value = getattr(tolerances, field)
         if not 0 <= value < float("inf"):
             raise RequestError(f"tolerance {field} must be >= 0, got {value}")
+    if tolerances.max_drop >= 1:  # 5 means five percent to whoever writes it, and all would pass
+        raise RequestError(
+            f"tolerance max_drop must be a fraction below 1 (0.01 is one point), "
+            f"got {tolerances.max_drop:g}"
+        )
     if request.timeout_s <= 0:
         raise RequestError(f"timeout must be > 0 s, got {request.timeout_s:g}")
     check_output(request.output)
