@@ -1,5 +1,6 @@
 """agent.toml, as values. An unknown key is an error: it is a typing mistake."""
 
+import math
 import os
 import platform
 import re
@@ -16,6 +17,8 @@ from edgepack.wire.errors import WireError
 from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 MAX_CONFIG_BYTES = 256 * 1024
+_MAX_KEEPALIVE_S = 65_535  # MQTT's field has two bytes
+_MAX_STATE_PATH_BYTES = 96  # of the 107 that a unix socket's path may have
 
 
 class Publish(StrEnum):
@@ -250,8 +253,20 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
         ("limits.pending_requests", config.limits.pending_requests),
         ("limits.self_test_s", config.limits.self_test_s),
     ):
-        if number <= 0:
-            wrong.append(f"{name} must be > 0, got {number}")
+        if not 0 < number < math.inf:
+            wrong.append(f"{name} must be > 0 and finite, got {number}")
+    if config.broker.keepalive_s > _MAX_KEEPALIVE_S:
+        wrong.append(
+            f"broker.keepalive_s must be at most {_MAX_KEEPALIVE_S}, "
+            f"got {config.broker.keepalive_s}"
+        )
+    if not 0 <= config.predictions.interval_s < math.inf:
+        wrong.append(f"predictions.interval_s must be >= 0, got {config.predictions.interval_s}")
+    if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:
+        wrong.append(
+            f"state must be a path of at most {_MAX_STATE_PATH_BYTES} bytes, "
+            f"got {len(os.fsencode(config.state))} (a socket in it may not have a longer name)"
+        )
     for name, share in (
         ("probation.max_error_rate", config.probation.max_error_rate),
         ("drift.alpha", config.drift.alpha),

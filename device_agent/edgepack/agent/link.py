@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
+_GOODBYE_S = 2.0
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
 _QUEUED_MESSAGES = 10_000
 _MAX_PACKET_BYTES = 256 * 1024
@@ -95,12 +96,16 @@ class Link:
                 await self._session()
                 delay_s = _FIRST_DELAY_S
             except aiomqtt.MqttError as exc:
+                current = asyncio.current_task()
+                if current is not None and current.cancelling():
+                    raise asyncio.CancelledError from exc  # aiomqtt's goodbye failed meanwhile
                 if self._falls_back(exc):
                     continue
                 if self.connected.is_set():
                     delay_s = _FIRST_DELAY_S
                 logger.warning("broker.lost error=%s retry_in_s=%.1f", exc, delay_s)
-            except OSError as exc:  # a certificate file that is missing now may be there later
+            # a certificate or password file that is missing now may be there later
+            except (OSError, ConfigError) as exc:
                 logger.warning("broker.unusable error=%s retry_in_s=%.1f", exc, delay_s)
             finally:
                 self._disconnected()
@@ -148,21 +153,22 @@ class Link:
         try:
             async with asyncio.timeout(timeout_s):
                 await client.subscribe([(topic, 1) for topic in topics])
-                return [await futures[topic] for topic in topics]
+                payloads: list[bytes] = await asyncio.gather(*futures.values())
+                return payloads
         except TimeoutError as exc:
-            missing = sum(not future.done() for future in futures.values())
+            came = sum(f.done() and not f.cancelled() for f in futures.values())
             raise FetchError(
-                f"broker gave {len(topics) - missing} of {len(topics)} blob chunks "
-                f"in {timeout_s:.0f} s"
+                f"broker gave {came} of {len(topics)} blob chunks in {timeout_s:.0f} s"
             ) from exc
         except aiomqtt.MqttError as exc:
             raise FetchError(f"broker was lost: {exc}") from exc
         finally:
             for topic, future in futures.items():
                 self._wanted.pop(topic, None)
-                future.cancel()
+                if not future.cancel() and not future.cancelled():
+                    future.exception()  # looked at: asyncio need not complain
             with contextlib.suppress(aiomqtt.MqttError):
-                await client.unsubscribe(topics)
+                await client.unsubscribe(topics, timeout=_GOODBYE_S)
 
     async def _session(self) -> None:
         address = broker_address(self._config.url or "")
@@ -190,6 +196,7 @@ class Link:
                 async for message in client.messages:
                     self._dispatch(message)
             except asyncio.CancelledError:
+                client.timeout = _GOODBYE_S
                 with contextlib.suppress(aiomqtt.MqttError):
                     await client.publish(self._topics.status, OFFLINE, qos=1, retain=True)
                 raise
@@ -197,11 +204,18 @@ class Link:
                 greeting.cancel()
 
     async def _greet(self, host: str) -> None:
-        try:
-            await self._on_connect()
-        except FetchError as exc:  # the connection broke; the session ends with it
-            logger.debug("broker.greeting_lost error=%s", exc)
-            return
+        delay_s = _FIRST_DELAY_S
+        while True:
+            try:
+                await self._on_connect()
+            except FetchError as exc:  # a broker that is slow; if it is gone, the session ends
+                logger.warning("broker.greeting_lost error=%s", exc)
+            except Exception:  # else nobody would ever hear of it
+                logger.exception("broker.greeting_defect")
+            else:
+                break
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
         self.connected.set()
         logger.info("broker.connected host=%s protocol=%s", host, self._protocol.name)
 
@@ -249,6 +263,9 @@ class Link:
             self.reconnects += 1
         self.connected.clear()
         self._client = None
+        for future in self._wanted.values():
+            if not future.done():
+                future.set_exception(aiomqtt.MqttError("disconnected"))
 
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=self._config.ca_file)

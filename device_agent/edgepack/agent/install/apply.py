@@ -13,7 +13,7 @@ from pathlib import Path
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.errors import FetchError, RejectedError, StoreError
 from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.fetch import Fetcher
+from edgepack.agent.install.fetch import Fetched, Fetcher
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.obtain import Obtainer
 from edgepack.agent.install.probation import Probations
@@ -77,12 +77,13 @@ class Installer:
         self._desired: Desired | None = None
         self._wake = asyncio.Event()
         self._retry_s = _FIRST_RETRY_S
+        self._retry: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Go on with what was on probation before this start."""
         self._blobs.clear_staging()
         for name, slot in self.slots.by_name.items():
-            if slot.phase is Phase.PROBATION:
+            if slot.is_unproven:
                 self._probations.watch(name)
 
     def desire(self, desired: Desired) -> None:
@@ -102,21 +103,25 @@ class Installer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._desired is None:
+            desired = self._desired
+            if desired is None:
                 continue
+            self._blobs.discard_staging_except({model.digest for model in desired.models})
             refusals = []
-            for action in reconcile(self._desired, self.slots.by_name, now_s=time.time()):
+            for action in reconcile(desired, self.slots.by_name, now_s=time.time()):
+                if self._desired is not desired:
+                    break  # what was decided for the old state is not done under the new one
                 if isinstance(action, Refuse):
                     refusals.append(f"{action.name}: {action.detail}")
                     continue
                 try:
-                    async with self._busy:
-                        await self._carry_out(action)
+                    await self._carry_out(action, desired.generation)
                 except StoreError as exc:
                     logger.warning("install.storage error=%s", exc)
                     refusals.append(str(exc))
                     self._retry_later()
-            self._announcer.refused("; ".join(refusals))
+            else:
+                self._announcer.refused("; ".join(refusals))
 
     async def install_file(self, path: Path) -> Slot:
         """Install a file that somebody brought to the device; holds against the desired state.
@@ -134,32 +139,66 @@ class Installer:
             slot = self.slots.get(stored.name)
             if slot.active is None or slot.active.digest != stored.digest:
                 model = DesiredModel(name=stored.name, version=stored.version, digest=stored.digest)
-                held = replace(slot, held_generation=self.slots.generation)
-                await self._install(model, held)
+                self._begin(slot, stored.digest)
+                generation = self.slots.generation
+                await self._try_out(model, None, generation, held_generation=generation)
             return self.slots[stored.name]
 
     def stop(self) -> None:
         """Let go of everything that waits; what is on disk says where to go on."""
         self._probations.stop()
+        if self._retry is not None:
+            self._retry.cancel()
         self._obtainer.give_up_unless(set())
 
-    async def _carry_out(self, action: Action) -> None:
+    async def _carry_out(self, action: Action, generation: int) -> None:
         if isinstance(action, Remove):
-            self._probations.cancel(action.name)
-            self._serving.stop(action.name)
-            self.slots.remove(action.name)
+            async with self._busy:
+                self._probations.cancel(action.name)
+                self._serving.stop(action.name)
+                self.slots.remove(action.name)
         elif isinstance(action, Install):
-            slot = self.slots.get(action.model.name)
-            await self._install(action.model, replace(slot, held_generation=None, managed=True))
+            await self._install(action.model, generation)
 
-    async def _install(self, model: DesiredModel, slot: Slot) -> None:
-        name = model.name
+    async def _install(self, model: DesiredModel, generation: int) -> None:
+        async with self._busy:
+            slot = self.slots.get(model.name)
+            self._begin(replace(slot, held_generation=None, managed=True), model.digest)
+        # Not under the lock: over a slow line this takes hours, and meanwhile a failing version
+        # must be rolled back and a file may be installed.
+        try:
+            fetched = await self._obtainer.fetch(model)
+        except (FetchError, RejectedError) as exc:
+            async with self._busy:
+                if self._is_fetching(model):
+                    self._failed(model, exc, generation)
+            return
+        async with self._busy:
+            if self._is_fetching(model):
+                await self._try_out(model, fetched, generation, held_generation=None)
+            else:
+                self._wake.set()  # decide anew
+
+    def _begin(self, slot: Slot, digest: str) -> None:
         if slot.phase in IN_PROGRESS:
             slot = slot.recover(unclean=False)
-        self._probations.cancel(name)
-        self.slots.save(slot.start(model.digest))
+        self.slots.save(slot.start(digest))
+
+    def _is_fetching(self, model: DesiredModel) -> bool:
+        slot = self.slots.get(model.name)
+        return slot.phase is Phase.FETCHING and slot.target == model.digest
+
+    async def _try_out(
+        self,
+        model: DesiredModel,
+        fetched: Fetched | None,
+        generation: int,
+        *,
+        held_generation: int | None,
+    ) -> None:
+        name = model.name
         try:
-            stored = await self._obtainer.obtain(model)
+            stored = await self._obtainer.verify(model, fetched)
             chosen = await self._worker.self_test(self._blobs.layout, stored)
             self.slots.save(self.slots[name].advance())  # switching
             release = Release(
@@ -171,23 +210,28 @@ class Installer:
                 signatures=stored.signatures,
                 self_test=chosen.figures,
             )
-            await self._switch(name, installed)
-        except FetchError as exc:
-            self.slots.save(replace(self.slots[name], detail=str(exc)))
-            self._retry_later()
-        except RejectedError as exc:
-            logger.warning("install.rejected model=%s reason=%s detail=%s", name, exc.reason, exc)
-            rejected = self.slots[name].reject(exc.reason, str(exc), self.slots.generation)
-            self.slots.save(rejected)
-            self.slots.collect()
-            if rejected.active != rejected.confirmed:
-                self._probations.watch(name)  # of the version that goes on answering
+            await self._switch(name, installed, held_generation)
+        except (FetchError, RejectedError) as exc:
+            self._failed(model, exc, generation)
         else:
             self._retry_s = _FIRST_RETRY_S
             self._probations.watch(name)
 
-    async def _switch(self, name: str, installed: Installed) -> None:
-        switched = self.slots[name].switch(installed)
+    def _failed(
+        self, model: DesiredModel, exc: FetchError | RejectedError, generation: int
+    ) -> None:
+        slot = self.slots[model.name]
+        if isinstance(exc, FetchError):
+            self.slots.save(replace(slot, detail=str(exc)))
+            self._retry_later()
+            return
+        logger.warning("install.rejected model=%s reason=%s detail=%s", slot.name, exc.reason, exc)
+        self.slots.save(slot.reject(exc.reason, str(exc), generation))
+        self._blobs.discard_staging(model.digest)
+        self.slots.collect()
+
+    async def _switch(self, name: str, installed: Installed, held_generation: int | None) -> None:
+        switched = replace(self.slots[name].switch(installed), held_generation=held_generation)
         try:
             await self._serving.serve(switched, self._blobs.layout)
         except RejectedError:
@@ -202,5 +246,7 @@ class Installer:
         return max((model.floor for model in models if model.digest == active), default=0)
 
     def _retry_later(self) -> None:
-        asyncio.get_running_loop().call_later(self._retry_s, self._wake.set)
+        if self._retry is not None:
+            self._retry.cancel()  # one timer for all models: two that fail must not breed timers
+        self._retry = asyncio.get_running_loop().call_later(self._retry_s, self._wake.set)
         self._retry_s = min(2 * self._retry_s, _LONGEST_RETRY_S)

@@ -13,6 +13,7 @@ from pathlib import Path
 from edgepack.agent.disk import fsync_folder, make_folder, storage_error
 
 _READ_ONLY = 0o444
+LOCAL = "local"  # staging of a file that somebody brought; all others are named by their digest
 
 
 class BlobStore:
@@ -26,6 +27,8 @@ class BlobStore:
         self.layout = state_dir / "store"
         self.folder = self.layout / "blobs" / "sha256"
         self.staging = state_dir / "staging"
+        # A child that outlived a killed agent must not write into what this one verified.
+        self._run = self.staging / os.urandom(4).hex()
         make_folder(self.folder)
         make_folder(self.staging)
 
@@ -50,9 +53,21 @@ class BlobStore:
 
     def staging_for(self, digest: str) -> Path:
         """A folder for the fetch of one bundle; an OCI layout grows in it."""
-        folder = self.staging / _hex(digest)
+        folder = self._run / _hex(digest)
         make_folder(folder / "blobs" / "sha256")
         return folder
+
+    def discard_staging(self, digest: str) -> None:
+        """Throw away what was fetched of a bundle that is not wanted."""
+        shutil.rmtree(self._run / _hex(digest), ignore_errors=True)
+
+    def discard_staging_except(self, digests: Iterable[str]) -> None:
+        """Throw away every fetch but those, and that of a local file."""
+        kept = {LOCAL, *map(_hex, digests)}
+        with contextlib.suppress(FileNotFoundError):
+            for folder in self._run.iterdir():
+                if folder.name not in kept:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def adopt(self, staged_layout: Path, digests: Iterable[str]) -> None:
         """Move verified blobs into the store, durably.

@@ -5,6 +5,7 @@ so that an older one that a broker or a thief replays is recognised.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _ENVELOPE = "desired_envelope"
 _DELIVERIES_KEPT = 16
+_RETRY_S = 30.0
 
 
 class Desires:
@@ -58,17 +60,14 @@ class Desires:
         self.generation = journal.generation()
 
     def restore(self) -> None:
-        """Follow the state that was accepted before this start; its signature was checked then.
-
-        Raises:
-            StoreError: What the journal holds is not a desired state.
-        """
+        """Follow the state that was accepted before this start; its signature was checked then."""
         if self._envelope is None:
             return
         try:
             desired = parse_desired(dsse.unverified_payload(self._envelope, DESIRED_PAYLOAD_TYPE))
-        except EdgepackError as exc:
-            raise StoreError(f"the remembered desired state is damaged: {exc}") from exc
+        except EdgepackError as exc:  # what answers goes on; the next deployment mends it
+            self._refused(f"the remembered desired state is damaged: {exc}")
+            return
         self._accepted(desired)
 
     def deliver(self, envelope: bytes) -> None:
@@ -84,21 +83,28 @@ class Desires:
 
     async def run(self) -> None:
         """Judge deliveries until cancelled."""
+        envelope = await self._deliveries.get()
         while True:
-            envelope = await self._deliveries.get()
             try:
                 desired = await self._judge(envelope)
                 self._journal.set_metas(
                     {GENERATION: b"%d" % desired.generation, _ENVELOPE: envelope}
                 )
-            except (RejectedError, WireError, StoreError) as exc:
+            except (RejectedError, WireError) as exc:
                 self._refused(f"desired state: {exc}")
+            except StoreError as exc:  # the device's trouble, which may pass
+                self._refused(f"desired state: {exc}")
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_RETRY_S):
+                        envelope = await self._deliveries.get()
                 continue
-            self._envelope = envelope
-            self.generation = desired.generation
-            logger.info("desired.accepted generation=%d", desired.generation)
-            self._refused("")
-            self._accepted(desired)
+            else:
+                self._envelope = envelope
+                self.generation = desired.generation
+                logger.info("desired.accepted generation=%d", desired.generation)
+                self._refused("")
+                self._accepted(desired)
+            envelope = await self._deliveries.get()
 
     async def _judge(self, envelope: bytes) -> Desired:
         if len(envelope) > MAX_CONTROL_BYTES:

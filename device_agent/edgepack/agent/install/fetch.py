@@ -6,12 +6,10 @@ and from a file it comes whole. What arrives is NOT trusted yet: `verifying` com
 
 import asyncio
 import hashlib
-import http.client
 import logging
 import os
 import shutil
-import urllib.error
-import urllib.request
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import FetchError, RejectedError
 from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.download import download, in_own_thread
 from edgepack.bundle import BundleError, blobs_of_manifest
 from edgepack.trust.errors import EdgepackError
 from edgepack.wire.desired import BlobRef, DesiredModel
@@ -30,8 +29,6 @@ logger = logging.getLogger(__name__)
 _WINDOW = 16
 _BLOBS_AT_ONCE = 4
 _CHUNK_TIMEOUT_S = 30.0
-_HTTP_TIMEOUT_S = 30.0
-_COPY_BYTES = 256 * 1024
 _HEADROOM_BYTES = 16 * 1024 * 1024
 _MAX_MANIFEST_BYTES = 1024 * 1024
 
@@ -73,6 +70,7 @@ class Fetcher:
         self._link = link
         self._prefix = prefix
         self._max_bundle_bytes = max_bundle_bytes
+        self._downloads = 0
 
     async def fetch(self, model: DesiredModel) -> Fetched:
         """Fetch one bundle, from the first source that gives it.
@@ -99,13 +97,16 @@ class Fetcher:
             await self._fetch_blobs(model, staging)
             return Fetched(staging=staging, file=None)
         if source.startswith("file:"):
-            path = Path(unquote(urlsplit(source).path))
-            if not path.is_file():
-                raise FetchError(f"file {path} does not exist")
-            return Fetched(staging=staging, file=path)
-        file = staging / "download.edgepack"
+            return Fetched(staging=staging, file=_local_file(source))
+        # a name of its own: an earlier try that was given up may still be writing
+        self._downloads += 1
+        file = staging / f"download-{self._downloads}.edgepack"
         limit = model.archive_size_bytes or self._max_bundle_bytes
-        await asyncio.to_thread(download, source, file, limit)
+        given_up = threading.Event()
+        try:
+            await in_own_thread(lambda: download(source, file, limit, given_up))
+        finally:
+            given_up.set()
         return Fetched(staging=staging, file=file)
 
     async def _fetch_blobs(self, model: DesiredModel, staging: Path) -> None:
@@ -120,7 +121,7 @@ class Fetcher:
                 )
             path = await self._blob(manifest, staging)
             try:
-                blobs = blobs_of_manifest(path.read_bytes())
+                blobs = blobs_of_manifest(_read_file(path))
             except BundleError as exc:
                 raise RejectedError("bundle_invalid", str(exc)) from exc
             for blob in blobs:
@@ -143,10 +144,14 @@ class Fetcher:
         name = ref.digest.removeprefix("sha256:")
         path = staging / "blobs" / "sha256" / name
         try:
-            if self._blobs.has(ref.digest, ref.size_bytes):
+            stored = self._blobs.folder / name
+            if (
+                self._blobs.has(ref.digest, ref.size_bytes)
+                and await asyncio.to_thread(_sha256, stored) == name  # disks rot
+            ):
                 # a link, so that the staging layout is whole for verification
                 path.unlink(missing_ok=True)
-                os.link(self._blobs.folder / name, path)
+                os.link(stored, path)
                 return path
             if path.exists() and await asyncio.to_thread(_sha256, path) == name:
                 return path
@@ -158,13 +163,16 @@ class Fetcher:
     async def _chunks(self, ref: BlobRef, path: Path) -> None:
         count = chunk_count(ref.size_bytes)
         digest = hashlib.sha256()
-        with path.open("wb") as handle:
+        path.unlink(missing_ok=True)  # it may be a link to a blob of the store
+        with path.open("xb") as handle:
             for start in range(0, count, _WINDOW):
                 window = range(start, min(count, start + _WINDOW))
                 topics = [blob_topic(self._prefix, ref.digest, index) for index in window]
                 chunks = await self._link.retained(topics, timeout_s=_CHUNK_TIMEOUT_S)
                 for index, chunk in zip(window, chunks, strict=True):
                     expected = min(CHUNK_BYTES, ref.size_bytes - index * CHUNK_BYTES)
+                    if expected and not chunk:  # cleared while it was fetched
+                        raise FetchError(f"broker no longer has chunk {index} of {ref.digest}")
                     if len(chunk) != expected:
                         raise RejectedError(
                             "bundle_invalid",
@@ -193,47 +201,26 @@ class Fetcher:
             )
 
 
-def download(url: str, target: Path, limit_bytes: int) -> None:
-    """Fetch a URL into a file, never more than `limit_bytes`.
-
-    Raises:
-        FetchError: The server does not give it.
-        RejectedError: It gives more than that.
-        StoreError: The disk does not take it.
-    """
-    try:
-        # only http(s) URLs reach this point: the desired state's parser allows no other
-        with urllib.request.urlopen(url, timeout=_HTTP_TIMEOUT_S) as response:  # noqa: S310
-            _copy(response, target, limit_bytes)
-    except urllib.error.HTTPError as exc:
-        raise FetchError(f"{_shown(url)} answered {exc.code}") from exc
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as exc:
-        raise FetchError(f"{_shown(url)}: {getattr(exc, 'reason', exc)}") from exc
-    except OSError as exc:
-        raise storage_error(target, exc) from exc
-
-
-def _copy(response: http.client.HTTPResponse, target: Path, limit_bytes: int) -> None:
-    received = 0
-    with target.open("wb") as handle:
-        while block := response.read(_COPY_BYTES):
-            received += len(block)
-            if received > limit_bytes:
-                raise RejectedError(
-                    "too_large", f"download must be at most {limit_bytes} bytes, got more"
-                )
-            handle.write(block)
-
-
 def _finality(exc: BaseException) -> int:
     """Of several failures, one that no other try mends is the one to tell."""
     return 0 if isinstance(exc, RejectedError) else 1
 
 
-def _shown(url: str) -> str:
-    """A URL without what may be secret: no user, password or query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"
+def _local_file(source: str) -> Path:
+    try:
+        path = Path(unquote(urlsplit(source).path))
+        if not path.is_file():
+            raise FetchError(f"file {path} does not exist")
+    except (OSError, ValueError) as exc:  # no permission, a name that is too long
+        raise FetchError(f"{source[:200]} cannot be read: {exc}") from exc
+    return path
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise storage_error(path, exc) from exc
 
 
 def _sha256(path: Path) -> str:

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from edgepack.agent.errors import FetchError
-from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.errors import FetchError, RejectedError
+from edgepack.agent.install.blobs import LOCAL, BlobStore
 from edgepack.agent.install.fetch import Fetched, Fetcher
 from edgepack.agent.install.journal import Journal, Stored
 from edgepack.agent.install.slots import Slots
@@ -32,28 +32,51 @@ class Obtainer:
         self._worker = worker
         self._slots = slots
         self._fetching: asyncio.Task[Fetched] | None = None
+        self._spoilt: set[str] = set()  # bundles whose copy on disk is no longer good
 
-    async def obtain(self, model: DesiredModel) -> Stored:
-        """Bring the model's slot from `fetching` to `testing`.
+    async def fetch(self, model: DesiredModel) -> Fetched | None:
+        """Fetch what is not on disk; None when the whole bundle is.
 
         Raises:
             FetchError: No source gives the bundle now, or it is no longer wanted.
+            RejectedError: It is too large, or what a source gives is not what was asked for.
+            StoreError: The disk does not take it.
+        """
+        if model.digest in self._journal.bundles() and model.digest not in self._spoilt:
+            return None
+        task = asyncio.create_task(self._fetcher.fetch(model), name=model.digest)
+        self._fetching = task
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if not task.cancelled() or (current is not None and current.cancelling()):
+                task.cancel()  # the agent stops
+                raise
+            raise FetchError("the desired state changed meanwhile") from None
+        finally:
+            self._fetching = None
+
+    async def verify(self, model: DesiredModel, fetched: Fetched | None) -> Stored:
+        """Bring the model's slot from `fetching` to `testing`.
+
+        Args:
+            model: What is installed.
+            fetched: What `fetch` gave.
+
+        Raises:
+            FetchError: What is on disk is no longer good; `fetch` gets it anew.
             RejectedError: It is damaged, not trusted, too large, or another one.
             StoreError: The disk does not take it.
         """
-        stored = self._journal.bundles().get(model.digest)
-        if stored is not None:
+        if fetched is None:
+            stored = self._journal.bundles().get(model.digest)
+            if stored is None:
+                raise FetchError(f"{model.digest} was cleared from the disk meanwhile")
+            verified = await self._verify_stored(model, stored)
             self._advance(model.name)  # verifying what is on disk
-            verified = await self._worker.verify_layout(
-                self._blobs.layout,
-                digest=stored.digest,
-                signatures=stored.signatures,
-                name=model.name,
-                floors=self._slots.floors(),
-            )
             self._advance(model.name)  # staging: it is there already
         else:
-            fetched = await self._fetch(model)
             self._advance(model.name)  # verifying
             verified = await self._verify(fetched, model)
             self._advance(model.name)  # staging
@@ -68,11 +91,14 @@ class Obtainer:
             RejectedError: It is not a bundle that the root of trust accepts.
             StoreError: The disk does not take it.
         """
-        staging = self._blobs.staging_for("local")
-        verified = await self._worker.verify_file(
-            path, staging, digest=None, name=None, floors=self._slots.floors()
-        )
-        self._keep(staging, verified)
+        staging = self._blobs.staging_for(LOCAL)
+        try:
+            verified = await self._worker.verify_file(
+                path, staging, digest=None, name=None, floors=self._slots.floors()
+            )
+            self._keep(staging, verified)
+        finally:
+            self._blobs.discard_staging(LOCAL)
         return verified.stored
 
     def give_up_unless(self, wanted: set[str]) -> None:
@@ -80,18 +106,21 @@ class Obtainer:
         if self._fetching is not None and self._fetching.get_name() not in wanted:
             self._fetching.cancel()
 
-    async def _fetch(self, model: DesiredModel) -> Fetched:
-        task = asyncio.create_task(self._fetcher.fetch(model), name=model.digest)
-        self._fetching = task
+    async def _verify_stored(self, model: DesiredModel, stored: Stored) -> Verified:
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not task.cancelled():  # the agent stops
-                task.cancel()
+            return await self._worker.verify_layout(
+                self._blobs.layout,
+                digest=stored.digest,
+                signatures=stored.signatures,
+                name=model.name,
+                floors=self._slots.floors(),
+            )
+        except RejectedError as exc:
+            # damaged on disk, or signed by a key that was replaced since: a source may do better
+            if exc.reason not in ("bundle_invalid", "not_trusted") or not model.sources:
                 raise
-            raise FetchError("the desired state changed meanwhile") from None
-        finally:
-            self._fetching = None
+            self._spoilt.add(model.digest)
+            raise FetchError(f"the copy on disk is not good, fetching it anew: {exc}") from exc
 
     async def _verify(self, fetched: Fetched, model: DesiredModel) -> Verified:
         if fetched.file is not None:
@@ -113,6 +142,7 @@ class Obtainer:
     def _keep(self, staging: Path, verified: Verified) -> None:
         self._blobs.adopt(staging, verified.blobs)
         self._journal.save_bundle(verified.stored)
+        self._spoilt.discard(verified.stored.digest)
 
     def _advance(self, name: str) -> None:
         self._slots.save(self._slots[name].advance())

@@ -53,7 +53,9 @@ class Probations:
     def watch(self, name: str) -> None:
         """Begin (again) to judge the active version of a model."""
         self.cancel(name)
-        self._tasks[name] = asyncio.create_task(self._watch(name), name=f"probation {name}")
+        task = asyncio.create_task(self._watch(name), name=f"probation {name}")
+        task.add_done_callback(_check)
+        self._tasks[name] = task
 
     def cancel(self, name: str) -> None:
         """Stop judging; the slot stays as it is."""
@@ -96,3 +98,10 @@ class Probations:
                 self._slots.save(slot.confirm(detail, self._floor_of(slot)))
             self._slots.collect()
             self._tasks.pop(name, None)
+            if self._slots[name].is_unproven:  # the version before was not proven either
+                self.watch(name)
+
+
+def _check(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("probation.defect", exc_info=task.exception())

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 256 * 1024
 _VERIFY_TIMEOUT_S = 120.0
+# systemd and Docker stop every process of a service at once: that says nothing about a bundle.
+_INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,7 @@ class Worker:
                 "edgepack.agent.install.child",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C in a terminal is for the agent
                 limit=_MAX_ANSWER_BYTES,
             )
         except (
@@ -161,6 +164,8 @@ class Worker:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+        if process.returncode in _INTERRUPTED:
+            raise StoreError(f"{name} was interrupted by {_ending(process.returncode)}")
         if process.returncode != 0:
             raise RejectedError(f"{name}_crashed", f"{name} ended by {_ending(process.returncode)}")
         try:

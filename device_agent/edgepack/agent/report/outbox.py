@@ -4,11 +4,14 @@ Rows are kept until the broker acknowledged them. When the box is full the oldes
 first, then the oldest events; what went is counted and reported.
 """
 
+import logging
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.agent.errors import StoreError
+
+logger = logging.getLogger(__name__)
 
 EVENT = 0
 METRIC = 1
@@ -36,13 +39,25 @@ class Outbox:
         self._max_rows = max_rows
         self.dropped = 0
         try:
-            self._db = sqlite3.connect(path, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
-            self._rows = int(self._db.execute("SELECT COUNT(*) FROM waiting").fetchone()[0])
+            try:
+                self._open()
+            except sqlite3.OperationalError:  # the disk's fault, not the file's
+                raise
+            except sqlite3.DatabaseError as exc:  # reports are not worth not starting
+                logger.warning("outbox.damaged path=%s error=%s", path, exc)
+                self._db.close()
+                for end in ("", "-wal", "-shm"):
+                    path.with_name(path.name + end).unlink(missing_ok=True)
+                self._open()
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
+
+    def _open(self) -> None:
+        self._db = sqlite3.connect(self._path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._rows = int(self._db.execute("SELECT COUNT(*) FROM waiting").fetchone()[0])
 
     def __len__(self) -> int:
         return self._rows

@@ -59,6 +59,7 @@ class RequestServer:
         self._pending = pending
         self._drifted = drifted
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flooded = False
         self._last: dict[str, tuple[float, Answer]] = {}
         self.link: Link | None = None  # set by compose: the two need each other
 
@@ -70,6 +71,13 @@ class RequestServer:
         if message.retained:
             logger.warning("request.dropped reason=retained topic=%s", message.topic)
             return
+        if len(self._tasks) >= 2 * self._pending:
+            # even refusals wait now, for a broker that is slower than whoever asks
+            if not self._flooded:
+                logger.warning("request.dropped reason=flood waiting=%d", len(self._tasks))
+            self._flooded = True
+            return
+        self._flooded = False
         task = asyncio.create_task(self._answer(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,8 @@ class ServedModel:
         self.latest = answer
         if request_id is not None:
             known = answer.label if answer.label is not None else answer.value
-            if known is not None:
+            # what is not finite has no error to measure
+            if isinstance(known, str) or (known is not None and math.isfinite(known)):
                 self._joiner.predicted(request_id, known)
         self._changed.set()
         return answer

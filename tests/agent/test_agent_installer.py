@@ -1,0 +1,432 @@
+"""The installer with everything round it faked: what waits, what is tried again, what is judged."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+import pytest
+
+from edgepack.agent.config import ProbationConfig
+from edgepack.agent.errors import FetchError, RejectedError, StoreError
+from edgepack.agent.install import apply
+from edgepack.agent.install.apply import Installer
+from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.fetch import Fetched
+from edgepack.agent.install.journal import Journal, Stored
+from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.transitions import Phase
+from edgepack.agent.install.worker import Chosen, Verified
+from edgepack.wire.desired import Audience, Desired, DesiredModel
+from edgepack.wire.messages import Release
+
+A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+PROBATION = ProbationConfig(requests=2, seconds=60, max_error_rate=0.01)
+
+
+def model(digest, name="m", **fields):
+    return DesiredModel(name=name, version="1.0.0", digest=digest, sources=("mqtt:",), **fields)
+
+
+def desired(generation, *models):
+    return Desired(
+        audience=Audience(prefix="p", device="d"),
+        generation=generation,
+        issued_s=0,
+        expires_s=int(time.time()) + 1000,
+        models=models,
+    )
+
+
+class Answers:
+    """Counters of a model that answers."""
+
+    def __init__(self):
+        self.requests = 0
+        self.failures = 0
+        self.changed = asyncio.Event()
+
+    def count(self, requests, failures):
+        self.requests, self.failures = requests, failures
+        self.changed.set()
+
+    async def settled(self, requests, failures, *, timeout_s):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.requests < requests and self.failures <= failures:
+                    self.changed.clear()
+                    await self.changed.wait()
+
+
+class World:
+    """Serving, announcer, fetcher and worker in one; `on_fetch` and `on_verify` may be changed."""
+
+    def __init__(self, tmp_path):
+        self.fetched = []
+        self.served = {}
+        self.answers = {}
+        self.blobs = BlobStore(tmp_path)
+        self.journal = Journal(tmp_path / "agent.db")
+        self.slots = Slots(self.journal, self.blobs, self)
+        self.slots.collect = lambda: None
+        self.on_fetch = self.on_verify = self.nothing
+
+    def installer(self):
+        return Installer(
+            slots=self.slots,
+            journal=self.journal,
+            blobs=self.blobs,
+            fetcher=self,
+            worker=self,
+            serving=self,
+            announcer=self,
+            probation=PROBATION,
+        )
+
+    async def nothing(self, _):
+        """All is well."""
+
+    async def fetch(self, wanted):
+        self.fetched.append(wanted.digest)
+        staging = self.blobs.staging_for(wanted.digest)
+        await self.on_fetch(wanted)
+        return Fetched(staging=staging, file=None)
+
+    async def verify_layout(self, layout, *, digest, signatures, name, floors):
+        await self.on_verify(digest)
+        return self.verified(digest, name)
+
+    async def verify_file(self, path, staging, *, digest, name, floors):
+        return self.verified(path, "m")
+
+    async def self_test(self, layout, stored):
+        return Chosen(variant="v", figures={}, failed=())
+
+    @staticmethod
+    def verified(digest, name):
+        stored = Stored(digest=digest, name=name, version="1", sequence=1, signatures=())
+        return Verified(stored=stored, blobs=())
+
+    async def serve(self, slot, layout):
+        self.served[slot.name] = slot.active.digest
+        self.answers[slot.name] = Answers()
+
+    def stop(self, name):
+        self.served.pop(name, None)
+
+    def probation(self, name):
+        return self.answers[name]
+
+    def slot_changed(self, slot):
+        """Nobody listens."""
+
+    slot_removed = refused = slot_changed
+
+    def install(self, digest, *, confirmed, name="m"):
+        """Have a version installed already."""
+        release = Release(digest=digest, version="0.9.0", sequence=1)
+        installed = Installed(release=release, variant="v")
+        self.slots.save(
+            Slot(
+                name=name,
+                managed=True,
+                phase=Phase.CONFIRMED if confirmed else Phase.PROBATION,
+                target=digest,
+                active=installed,
+                confirmed=installed if confirmed else None,
+            )
+        )
+        self.served[name] = digest
+        self.answers[name] = Answers()
+
+
+@contextlib.asynccontextmanager
+async def at_work(world):
+    installer = world.installer()
+    installer.start()
+    task = asyncio.create_task(installer.run())
+    try:
+        yield installer
+        assert not task.done(), task.exception()
+    finally:
+        installer.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def phase(world, name="m"):
+    return world.slots.get(name).phase
+
+
+def test_models_that_fail_do_not_breed_timers(world, monkeypatch):
+    """Two sources that are away for days cost one try each per interval."""
+    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr(apply, "_LONGEST_RETRY_S", 0.02)
+
+    async def away(_):
+        await asyncio.sleep(0.004)  # so that the timers of two failures do not fire as one
+        raise FetchError("away")
+
+    async def main():
+        world.on_fetch = away
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A, "a"), model(B, "b")))
+            await asyncio.sleep(0.5)
+
+    asyncio.run(main())
+    assert 4 <= len(world.fetched) <= 2 * 0.5 / 0.02 + 4
+
+
+def test_a_slow_fetch_holds_up_no_rollback(world):
+    """What fails on probation goes, however long another model's bundle is under way."""
+
+    async def main():
+        world.on_fetch = lambda _: asyncio.sleep(60)
+        world.install(A, confirmed=False)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), model(B, "other")))
+            await until(lambda: world.fetched)
+            world.answers["m"].count(0, 5)
+            await until(lambda: phase(world) is Phase.ROLLED_BACK)
+
+    asyncio.run(main())
+
+
+def test_a_slow_fetch_holds_up_no_installation_by_hand(world):
+    """A file is installed meanwhile, and what was fetched for the same model is left."""
+    go_on = asyncio.Event()
+
+    async def main():
+        world.on_fetch = lambda _: go_on.wait()
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await until(lambda: world.fetched)
+            async with asyncio.timeout(5):
+                await installer.install_file(B)
+            go_on.set()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    slot = world.slots["m"]
+    assert (B, 1, B) == (slot.active.digest, slot.held_generation, world.served["m"])
+
+
+def test_what_answers_is_judged_while_the_next_version_cannot_be_fetched(world):
+    """A source that is away for days is no reason to leave a failing version alone."""
+
+    async def away(_):
+        raise FetchError("away")
+
+    async def main():
+        world.install(A, confirmed=False)
+        world.on_fetch = away
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(B)))
+            await until(lambda: world.fetched)
+            world.answers["m"].count(2, 0)
+            await until(lambda: world.slots["m"].confirmed)
+
+    asyncio.run(main())
+    assert A == world.slots["m"].confirmed.digest
+
+
+def test_what_answers_is_judged_after_a_restart(world):
+    """Also when the slot tells of a later version that was rejected."""
+
+    async def main():
+        world.install(A, confirmed=False)
+        rejected = world.slots["m"].start(B).reject("why", "", 1)
+        world.slots.save(rejected)
+        async with at_work(world):
+            await asyncio.sleep(0)
+            world.answers["m"].count(2, 0)
+            await until(lambda: world.slots["m"].confirmed)
+
+    asyncio.run(main())
+
+
+def test_a_version_that_comes_back_unproven_is_judged(world):
+    """After B failed, A answers again, which was never confirmed: it may fail as well."""
+
+    async def main():
+        world.install(A, confirmed=False)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(B)))
+            await until(lambda: world.served["m"] == B and phase(world) is Phase.PROBATION)
+            world.answers["m"].count(0, 5)
+            await until(lambda: world.served["m"] == A)
+            world.answers["m"].count(2, 0)
+            await until(lambda: world.slots["m"].confirmed)
+
+    asyncio.run(main())
+    assert A == world.slots["m"].confirmed.digest
+
+
+def test_a_failure_counts_under_the_state_that_asked_for_it(world):
+    """A state that came meanwhile names the same bundle, perhaps with the right signature."""
+    verifying = asyncio.Event()
+    go_on = asyncio.Event()
+
+    async def unsigned(_):
+        verifying.set()
+        await go_on.wait()
+        raise RejectedError("not_trusted", "the wrong signature")
+
+    async def main():
+        world.on_verify = unsigned
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await verifying.wait()
+            installer.desire(desired(2, model(A)))
+            world.slots.generation = 2
+            world.on_verify = world.nothing
+            go_on.set()
+            await until(lambda: phase(world) is Phase.PROBATION)
+
+    asyncio.run(main())
+
+
+def test_what_the_old_state_wanted_next_is_not_done(world):
+    """The state changed while its first model was fetched: its second one is never begun."""
+
+    async def main():
+        world.on_fetch = lambda wanted: asyncio.sleep(60 if wanted.digest == A else 0)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A, "a"), model(B, "b")))
+            await until(lambda: world.fetched)
+            installer.desire(desired(2, model(C, "c")))
+            await until(lambda: phase(world, "c") is Phase.PROBATION)
+
+    asyncio.run(main())
+    assert [A, C] == world.fetched
+
+
+def test_one_version_after_the_other_and_back(world):
+    """A, then B, then A again before either is there: A is what runs in the end."""
+
+    async def main():
+        world.on_fetch = lambda _: asyncio.sleep(0.05)
+        async with at_work(world) as installer:
+            for generation, digest in enumerate([A, B, A], 1):
+                installer.desire(desired(generation, model(digest)))
+                await until(lambda digest=digest: world.fetched[-1:] == [digest])
+            await until(lambda: phase(world) is Phase.PROBATION)
+
+    asyncio.run(main())
+    assert A == world.served["m"]
+
+
+def test_removed_while_it_is_fetched(world):
+    """The fetch ends, and nothing of the model is left, on disk either."""
+
+    async def main():
+        world.on_fetch = lambda _: asyncio.sleep(60)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await until(lambda: world.fetched)
+            installer.desire(desired(2))
+            await until(lambda: "m" not in world.slots.by_name)
+
+    asyncio.run(main())
+    assert [] == [path for path in world.blobs.staging.rglob("*") if "a" * 64 in path.name]
+
+
+def test_a_rejected_bundle_leaves_nothing_in_staging(world):
+    """Bad bundles do not fill the disk, one after the other."""
+
+    async def bad(_):
+        raise RejectedError("bundle_invalid", "damaged")
+
+    async def main():
+        world.on_verify = bad
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await until(lambda: phase(world) is Phase.REJECTED)
+
+    asyncio.run(main())
+    assert [] == [path for path in world.blobs.staging.rglob("*") if "a" * 64 in path.name]
+
+
+def test_a_file_that_fails_does_not_stand_against_the_desired_state(world, monkeypatch):
+    """Only what was really installed by hand holds."""
+
+    async def crash(layout, stored):
+        raise RejectedError("self_test_crashed", "signal SIGSEGV")
+
+    async def main():
+        async with at_work(world) as installer:
+            world.slots.generation = 1
+            monkeypatch.setattr(world, "self_test", crash)
+            slot = await installer.install_file(B)
+            assert (Phase.REJECTED, None) == (slot.phase, slot.held_generation)
+
+    asyncio.run(main())
+
+
+def test_a_copy_on_disk_that_went_bad_is_fetched_anew(world):
+    """A dying disk, or a signature whose key was replaced, bars no redeployment."""
+
+    async def main():
+        world.journal.save_bundle(world.verified(A, "m").stored)
+        results = [RejectedError("bundle_invalid", "a blob is damaged")]
+
+        async def bad_once(_):
+            if results:
+                raise results.pop()
+
+        world.on_verify = bad_once
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+
+    asyncio.run(main())
+    assert [A] == world.fetched
+
+
+def test_a_disk_that_fails_is_tried_again(world, monkeypatch):
+    """Trouble of the device is no verdict about the bundle."""
+    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.02)
+    results = [StoreError("disk full")]
+
+    async def full_once(_):
+        if results:
+            raise results.pop()
+
+    async def main():
+        world.on_verify = full_once
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+
+    asyncio.run(main())
+
+
+def test_stopping_in_the_tick_in_which_the_fetch_is_given_up(world):
+    """The end of the agent is not mistaken for a changed desired state."""
+
+    async def main():
+        world.on_fetch = lambda _: asyncio.sleep(60)
+        installer = world.installer()
+        task = asyncio.create_task(installer.run())
+        installer.desire(desired(1, model(A)))
+        await until(lambda: world.fetched)
+        installer.desire(desired(2, replace(model(B))))
+        task.cancel()
+        async with asyncio.timeout(2):
+            await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled()
+        installer.stop()
+
+    asyncio.run(main())

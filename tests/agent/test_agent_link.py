@@ -1,0 +1,95 @@
+"""The connection to the broker, when the broker or what is said on it fails."""
+
+import asyncio
+import contextlib
+
+import pytest
+from support.brokers import Mosquitto, running
+
+from edgepack.agent.config import BrokerConfig
+from edgepack.agent.errors import FetchError
+from edgepack.agent.link import Link
+from edgepack.wire.topics import DeviceTopics
+
+TOPICS = DeviceTopics("edgepack/v1", "link")
+
+
+async def nothing():
+    """Say nothing on a new connection."""
+
+
+def make_link(broker, on_connect=nothing, **config):
+    return Link(
+        BrokerConfig(url=broker.url, **config),
+        TOPICS,
+        "link-test",
+        subscriptions=[TOPICS.desired],
+        on_connect=on_connect,
+        on_message=lambda message: None,
+    )
+
+
+@contextlib.asynccontextmanager
+async def connected(link):
+    task = asyncio.create_task(link.run())
+    try:
+        async with asyncio.timeout(10):
+            await link.connected.wait()
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("error", [FetchError("slow"), ValueError("a defect")])
+def test_what_could_not_be_said_is_said_again(mosquitto, error, caplog):
+    """A greeting that fails does not leave a connection that looks alive and says nothing."""
+    tries = []
+
+    async def greet():
+        tries.append(1)
+        if len(tries) < 3:
+            raise error
+
+    async def main():
+        async with connected(make_link(mosquitto, greet)):
+            pass
+
+    asyncio.run(main())
+    assert 3 == len(tries)
+    assert "broker.greeting" in caplog.text
+
+
+def test_a_password_file_that_is_missing_now_may_come_back(mosquitto, tmp_path):
+    """A secret that is being replaced while the broker restarts does not end the agent."""
+    secret = tmp_path / "secret"
+
+    async def main():
+        link = make_link(mosquitto, username="u", password_file=str(secret))
+        task = asyncio.create_task(link.run())
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        secret.write_text("pw\n")
+        async with asyncio.timeout(10):
+            await link.connected.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+
+
+def test_a_fetch_ends_with_the_connection(tmp_path):
+    """It is tried again on the next one, not after the time for an answer."""
+
+    async def main():
+        with running(Mosquitto(tmp_path)) as broker:
+            link = make_link(broker)
+            async with connected(link):
+                asking = asyncio.create_task(link.retained(["edgepack/v1/no/1"], timeout_s=60))
+                await asyncio.sleep(0.2)
+                await asyncio.to_thread(broker.stop)
+                with pytest.raises(FetchError, match="lost"):
+                    async with asyncio.timeout(10):
+                        await asking
+
+    asyncio.run(main())
