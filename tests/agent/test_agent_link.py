@@ -93,3 +93,48 @@ def test_a_fetch_ends_with_the_connection(tmp_path):
                         await asking
 
     asyncio.run(main())
+
+
+class Swallowing:
+    """A client as aiomqtt is on Python 3.11: the answer came together with the cancellation."""
+
+    async def publish(self, *args, **kwargs):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+    subscribe = publish
+
+    async def unsubscribe(self, *args, **kwargs):
+        """Answered at once."""
+
+
+@pytest.mark.parametrize("call", ["publish", "retained"])
+def test_a_cancellation_is_not_lost_in_a_call_to_the_broker(call):
+    """Else a SIGTERM that comes together with the broker's answer ends nothing, ever."""
+
+    async def main():
+        link = Link(
+            BrokerConfig(),
+            TOPICS,
+            "link-test",
+            subscriptions=[],
+            on_connect=nothing,
+            on_message=lambda message: None,
+        )
+        link._client = Swallowing()
+
+        async def work():
+            if call == "publish":
+                await link.publish("t", b"")
+            else:
+                await link.retained(["t"], timeout_s=60)
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=2)
+        assert {task} == done
+        assert task.cancelled()
+
+    asyncio.run(main())

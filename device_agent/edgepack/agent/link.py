@@ -96,9 +96,7 @@ class Link:
                 await self._session()
                 delay_s = _FIRST_DELAY_S
             except aiomqtt.MqttError as exc:
-                current = asyncio.current_task()
-                if current is not None and current.cancelling():
-                    raise asyncio.CancelledError from exc  # aiomqtt's goodbye failed meanwhile
+                _stop_if_cancelled()  # aiomqtt's goodbye failed
                 if self._falls_back(exc):
                     continue
                 if self.connected.is_set():
@@ -135,6 +133,7 @@ class Link:
             properties.CorrelationData = correlation
         try:
             await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            _stop_if_cancelled()
         except (aiomqtt.MqttError, ValueError) as exc:
             raise FetchError(f"broker did not take a message: {exc}") from exc
 
@@ -153,6 +152,7 @@ class Link:
         try:
             async with asyncio.timeout(timeout_s):
                 await client.subscribe([(topic, 1) for topic in topics])
+                _stop_if_cancelled()
                 payloads: list[bytes] = await asyncio.gather(*futures.values())
                 return payloads
         except TimeoutError as exc:
@@ -169,6 +169,7 @@ class Link:
                     future.exception()  # looked at: asyncio need not complain
             with contextlib.suppress(aiomqtt.MqttError):
                 await client.unsubscribe(topics, timeout=_GOODBYE_S)
+            _stop_if_cancelled()
 
     async def _session(self) -> None:
         address = broker_address(self._config.url or "")
@@ -190,6 +191,7 @@ class Link:
         ) as client:
             self._client = client
             await client.subscribe(self._subscriptions)
+            _stop_if_cancelled()
             # requests are answered while the device still says what it is
             greeting = asyncio.create_task(self._greet(address.host))
             try:
@@ -272,6 +274,17 @@ class Link:
         if self._config.cert_file:
             context.load_cert_chain(self._config.cert_file, self._config.key_file)
         return context
+
+
+def _stop_if_cancelled() -> None:
+    """Go on with a cancellation that was swallowed; called after each call of aiomqtt.
+
+    It uses `asyncio.wait_for`, which until Python 3.12 forgets a cancellation that comes together
+    with the broker's answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def check_files(config: BrokerConfig) -> None:
