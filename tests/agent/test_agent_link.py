@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 
+import aiomqtt
 import pytest
 from support.brokers import Mosquitto, running
 
+from edgepack.agent.backlog import MAX_BYTES, MAX_MESSAGES, Backlog
 from edgepack.agent.config import BrokerConfig
 from edgepack.agent.errors import FetchError
 from edgepack.agent.link import Link
@@ -138,3 +140,22 @@ def test_a_cancellation_is_not_lost_in_a_call_to_the_broker(call):
         assert task.cancelled()
 
     asyncio.run(main())
+
+
+def test_what_waits_is_bounded_by_its_size():
+    """Large messages that come faster than they are handled are dropped, not kept in memory."""
+
+    def message(size_bytes):
+        return aiomqtt.Message("t", bytes(size_bytes), 0, False, 0, None)
+
+    backlog = Backlog(MAX_MESSAGES)
+    size_bytes = 100_000
+    with pytest.raises(asyncio.QueueFull):
+        for _ in range(MAX_MESSAGES):
+            backlog.put_nowait(message(size_bytes))
+    assert MAX_BYTES // size_bytes + 1 == backlog.qsize()
+    while not backlog.empty():
+        backlog.get_nowait()
+    for _ in range(MAX_MESSAGES):
+        backlog.put_nowait(message(10))
+    assert backlog.full()

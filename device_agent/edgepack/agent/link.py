@@ -18,6 +18,7 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edgepack.agent.backlog import MAX_MESSAGES, Backlog
 from edgepack.agent.config import BrokerConfig, broker_address, read_password
 from edgepack.agent.errors import ConfigError, FetchError
 from edgepack.wire.topics import OFFLINE, DeviceTopics
@@ -29,7 +30,6 @@ _LONGEST_DELAY_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 _GOODBYE_S = 2.0
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
-_QUEUED_MESSAGES = 10_000
 _MAX_PACKET_BYTES = 256 * 1024
 # Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
 _AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
@@ -185,7 +185,8 @@ class Link:
             timeout=_CONNECT_TIMEOUT_S,
             will=aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True),
             tls_context=self._tls() if address.tls else None,
-            max_queued_incoming_messages=_QUEUED_MESSAGES,
+            queue_type=Backlog,
+            max_queued_incoming_messages=MAX_MESSAGES,
             socket_options=_AT_ONCE,
             properties=self._connect_properties(),
         ) as client:
