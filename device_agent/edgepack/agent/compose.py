@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.disk import FolderLock, make_folder
+from edgepack.agent.errors import StoreError
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.recover import recover
@@ -87,7 +88,7 @@ class Agent:
     async def start(self) -> None:
         """Serve what was served before; needs no network."""
         unclean = self._journal.meta(_RUNNING) == b"1"
-        self._journal.set_meta(_RUNNING, b"1")
+        self._remember_running(b"1")
         self._publisher.restore(self._slots.by_name, self._slots.generation)
         await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)
 
@@ -139,10 +140,16 @@ class Agent:
         if self._installing is not None:
             self._installing.installer.stop()
         self._registry.close()
-        self._journal.set_meta(_RUNNING, b"0")
+        self._remember_running(b"0")
         self._journal.close()
         self._outbox.close()
         self._lock.release()
+
+    def _remember_running(self, value: bytes) -> None:
+        try:
+            self._journal.set_meta(_RUNNING, value)
+        except StoreError as exc:  # a full disk must not stop what answers
+            logger.warning("agent.storage error=%s", exc)
 
     async def _install_later(self) -> None:
         if self._config.broker.url is not None:

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 SOCKET_NAME = "agent.sock"
 _MAX_LINE_BYTES = 16 * 1024
 _ANSWER_TIMEOUT_S = 600.0
+_RETRY_S = 30.0
 
 Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -36,7 +37,15 @@ class ControlServer:
         self._commands = commands
 
     async def run(self) -> None:
-        """Listen until cancelled."""
+        """Listen until cancelled; without the socket only the commands are missing."""
+        while True:
+            try:
+                await self._listen()
+            except OSError as exc:
+                logger.warning("control.unusable error=%s", exc)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _listen(self) -> None:
         self._path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(
             self._serve, path=self._path, limit=_MAX_LINE_BYTES

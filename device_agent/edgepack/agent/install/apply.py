@@ -5,6 +5,7 @@ device that serves its last good model and knows what to do.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -81,7 +82,8 @@ class Installer:
 
     def start(self) -> None:
         """Go on with what was on probation before this start."""
-        self._blobs.clear_staging()
+        with contextlib.suppress(StoreError):  # said again by the first fetch
+            self._blobs.clear_staging()
         for name, slot in self.slots.by_name.items():
             if slot.is_unproven:
                 self._probations.watch(name)

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from edgepack.agent.errors import StoreError
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import MAX_UNCLEAN_EXITS, Slot
 from edgepack.agent.install.slots import Slots
@@ -28,7 +29,7 @@ async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool
             detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
             recovered = rolled_back(recovered, "unclean_exits", detail, slots.generation)
         if recovered != slot:
-            slots.save(recovered)
+            _save(slots, recovered)
         await serve_or_roll_back(slots, serving, layout, name)
 
 
@@ -39,10 +40,18 @@ async def serve_or_roll_back(slots: Slots, serving: Serving, layout: Path, name:
             await serving.serve(slot, layout)
         except EdgepackError as exc:
             logger.warning("model.load_failed model=%s error=%s", name, exc)
-            slots.save(rolled_back(slot, "load_failed", str(exc), slots.generation))
+            _save(slots, rolled_back(slot, "load_failed", str(exc), slots.generation))
         else:
             return
     serving.stop(name)
+
+
+def _save(slots: Slots, slot: Slot) -> None:
+    try:
+        slots.save(slot)
+    except StoreError as exc:  # on a full disk it holds until the next start
+        logger.warning("model.storage model=%s error=%s", slot.name, exc)
+        slots.by_name[slot.name] = slot
 
 
 def rolled_back(slot: Slot, reason: str, detail: str, generation: int) -> Slot:
