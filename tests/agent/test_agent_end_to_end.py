@@ -15,6 +15,7 @@ from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 from edgepack.trust import PrivateKey, keygen
 
 ROW = dict(zip(FEATURES, (0.5, -1.0, 2.0, 0.25), strict=True))
+SHORT = "[probation]\nrequests = 5\nseconds = 1\n"
 X = np.array([list(ROW.values())], np.float32)
 
 
@@ -43,7 +44,7 @@ def operator(broker, keys):
 
 @pytest.fixture
 def agent(tmp_path, broker, keys):
-    with running(AgentProcess(tmp_path / "device", keys, broker.port)) as made:
+    with running(AgentProcess(tmp_path / "device", keys, broker.port, probation=SHORT)) as made:
         yield made
 
 
@@ -301,10 +302,9 @@ def test_a_broker_restart_is_survived(operator, agent, bundle, broker):
     assert 0 == agent.stop()
 
 
+@pytest.mark.parametrize("own_broker", ["mosquitto"], indirect=True)  # the other has no MQTT 5
 def test_a_reply_goes_to_the_response_topic(broker, keys, agent, bundle):
     """An Open Inference Protocol request over MQTT 5 is answered in kind, with its correlation."""
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker speaks only MQTT 3.1.1")
     operator = Operator(broker.port, keys, protocol=mqtt.MQTTv5)
     try:
         deploy(operator, bundle)
@@ -394,7 +394,8 @@ def test_two_unclean_exits_on_probation_roll_back(
     broker, operator, keys, tmp_path, bundle, release
 ):
     """A version that takes the agent down with it does not get a third chance."""
-    with running(AgentProcess(tmp_path / "device", keys, broker.port)) as agent:
+    quick = AgentProcess(tmp_path / "device", keys, broker.port, probation=SHORT)
+    with running(quick) as agent:
         first = deploy(operator, bundle)
         operator.wait_phase("confirmed")
         agent.stop()
