@@ -13,7 +13,7 @@ from edgepack.converter import RequestError, UnfitDataError
 from edgepack.converter.match import nan_columns, nan_probe
 from edgepack.converter.naming import model_name, model_version
 from edgepack.converter.quantize import nothing_to_quantize
-from edgepack.converter.sources.source import OnnxSummary
+from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.split import split_rows
 from edgepack.converter.truth import fit_truth, looks_like_classes
 
@@ -155,13 +155,13 @@ def test_why_there_is_nothing_to_quantize(
     operators: tuple[str, ...], weights: int, expected: str
 ) -> None:
     """What int8 would not help is told by its kind."""
-    summary = OnnxSummary(opsets={"": 17}, operators=operators, weights=weights, ir_version=8)
+    summary = FileSummary(opsets={"": 17}, operators=operators, weights=weights, ir_version=8)
     assert expected in (nothing_to_quantize(summary) or "")
 
 
 def test_a_network_can_be_quantized() -> None:
     """Enough weights in matrix products are worth a try."""
-    summary = OnnxSummary(
+    summary = FileSummary(
         opsets={"": 17}, operators=("ai.onnx::MatMul",), weights=5000, ir_version=8
     )
     assert nothing_to_quantize(summary) is None

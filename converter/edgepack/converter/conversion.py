@@ -15,7 +15,6 @@ from edgepack.converter.request import ConvertRequest, Progress, ProgressCallbac
 from edgepack.converter.sources.find import recognise
 
 _STAGES = list(Stage)
-_FILE_BYTES = 1 << 20  # the child writes nothing but the semaphores of thread pools
 
 
 def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -> ConvertReport:
@@ -48,7 +47,7 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
             recognised.module,
             timeout_s=request.timeout_s,
             memory_bytes=request.memory_bytes,
-            file_bytes=_FILE_BYTES,
+            file_bytes=recognised.scratch_bytes,
             scratch=scratch,
             trust_pickle=request.trust_pickle,
         ) as child,

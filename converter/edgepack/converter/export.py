@@ -5,20 +5,17 @@ from pathlib import Path
 
 from edgepack.bundle.contract import Task
 from edgepack.converter.draft import Candidate
-from edgepack.converter.sources.source import ExportFacts, ExportWish, ModelFacts
-from edgepack.converter.worker_messages import Message
+from edgepack.converter.sources.source import ExportFacts, ExportWish, LoadOptions, ModelFacts
+from edgepack.converter.worker_messages import FILE, Message
 from edgepack.converter.worker_process import WorkerProcess
 from edgepack.converter.worker_values import from_fields, to_fields
 from edgepack.runtime.tensors import Array
 from edgepack.trust.strict_json import JsonValue
 
 
-def send_load(worker: WorkerProcess, path: Path, *, trust_pickle: bool) -> None:
+def send_load(worker: WorkerProcess, path: Path, options: LoadOptions) -> None:
     """Ask for the model to be loaded; `receive_facts` takes the answer."""
-    fields: dict[str, JsonValue] = {
-        "path": str(path.absolute()),
-        "trust_pickle": trust_pickle,
-    }
+    fields: dict[str, JsonValue] = {"path": str(path.absolute()), "options": to_fields(options)}
     worker.send(Message(kind="load", fields=fields))
 
 
@@ -45,16 +42,16 @@ def run_original(
 
 
 def export(worker: WorkerProcess, wish: ExportWish) -> Candidate:
-    """The model as ONNX.
+    """The model in the format that is wished for.
 
     Raises:
-        UnsupportedModelError: It has no ONNX form.
+        UnsupportedModelError: It has no such form.
         ConvertError: The child failed.
     """
     answer = worker.ask(Message(kind="export", fields=to_fields(wish)))
     return Candidate(
-        name=f"onnx-{wish.precision}",
+        name=f"{wish.format}-{wish.precision}",
         precision=wish.precision,
-        data=answer.arrays["onnx"].tobytes(),
+        data=answer.arrays[FILE].tobytes(),
         facts=from_fields(ExportFacts, answer.fields),
     )

@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 
 from edgepack.bundle.contract import Datatype
 from edgepack.converter.errors import UnsupportedModelError
-from edgepack.converter.sources.source import OnnxSummary
+from edgepack.converter.sources.source import FileSummary
 from edgepack.runtime.tensors import Array
 
 _TIE_STEPS: Final = 1 << 20
@@ -75,12 +75,12 @@ def clean(model: ModelProto) -> ModelProto:
     return model
 
 
-def summarise(model: ModelProto) -> OnnxSummary:
+def summarise(model: ModelProto) -> FileSummary:
     """Count what is in a model."""
     operators: Counter[str] = Counter()
     for node in _nodes(model.graph):
         operators[f"{node.domain or 'ai.onnx'}::{node.op_type}"] += 1
-    return OnnxSummary(
+    return FileSummary(
         opsets={item.domain: item.version for item in model.opset_import},
         operators=tuple(sorted(operators)),
         weights=sum(count for _, count in quantizable_nodes(model)),

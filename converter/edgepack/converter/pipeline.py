@@ -20,7 +20,7 @@ from edgepack.converter.request import ConvertRequest, Precision, Stage, Teller
 from edgepack.converter.shrink import shrink
 from edgepack.converter.sign import Signer, find_signer, signing_key
 from edgepack.converter.sources.find import Recognised
-from edgepack.converter.sources.source import ModelFacts
+from edgepack.converter.sources.source import LoadOptions, ModelFacts
 from edgepack.converter.worker_process import WorkerProcess
 from edgepack.runtime.dataset import Dataset, read_dataset
 from edgepack.runtime.engines import engine_named
@@ -47,7 +47,7 @@ class Pipeline:
         """Convert: see `edgepack.converter.convert`."""
         request = self.request
         worker = WorkerProcess(child)
-        send_load(worker, request.model, trust_pickle=request.trust_pickle)
+        send_load(worker, request.model, LoadOptions(trust_pickle=request.trust_pickle))
         ground = _lay_ground(request)
         facts = receive_facts(worker)
         self.tell(Stage.EXPORT, f"{facts.framework} {facts.description}")

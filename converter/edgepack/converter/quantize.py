@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 
 from edgepack.converter.draft import Candidate
-from edgepack.converter.sources.source import ExportFacts, OnnxSummary
-from edgepack.converter.worker_messages import Message
+from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sources.source import Exported, FileSummary
+from edgepack.converter.tools.ask import ask_tool
+from edgepack.converter.tools.tool import Quantization, ToolJob
 from edgepack.converter.worker_process import WorkerProcess
-from edgepack.converter.worker_values import from_fields
 from edgepack.runtime.tensors import Array
 
 NAME = "onnx-int8"
@@ -22,7 +23,7 @@ _KINDS = (
 )
 
 
-def nothing_to_quantize(summary: OnnxSummary) -> str | None:
+def nothing_to_quantize(summary: FileSummary) -> str | None:
     """Why int8 would gain nothing, or None if it may."""
     if summary.weights >= LEAST_WEIGHTS:
         return None
@@ -53,14 +54,14 @@ def quantize(
         UnsupportedModelError: The quantizer cannot take this model.
         ConvertError: The child failed.
     """
-    import numpy as np
-
-    arrays = {**calibration, "onnx": np.frombuffer(fp32.data, dtype=np.uint8)}
-    answer = worker.ask(Message(kind="quantize", fields={"method": method}, arrays=arrays))
-    summary = from_fields(OnnxSummary, answer.fields)
+    job = ToolJob(
+        exported=Exported(data=fp32.data, facts=fp32.facts),
+        feeds=calibration,
+        wish=Quantization(scheme=method),
+    )
+    result = ask_tool(worker, "quantize-onnx", job)
+    if result.exported is None:
+        raise UnsupportedModelError("the quantizer made no file")
     return Candidate(
-        name=NAME,
-        precision="int8",
-        data=answer.arrays["onnx"].tobytes(),
-        facts=ExportFacts(inputs=fp32.facts.inputs, outputs=fp32.facts.outputs, summary=summary),
+        name=NAME, precision="int8", data=result.exported.data, facts=result.exported.facts
     )

@@ -26,7 +26,7 @@ from edgepack.converter.onnx_graph import (
     quantizable_nodes,
     summarise,
 )
-from edgepack.converter.sources.source import OnnxSummary
+from edgepack.converter.sources.source import FileSummary
 from edgepack.runtime.tensors import DTYPES, Array
 
 STATIC = "static"
@@ -36,7 +36,7 @@ _SMALLEST_NODE_WEIGHTS = 64  # below, scales and zero points outweigh what is sa
 
 def quantize_onnx(
     data: bytes, calibration: Mapping[str, Array], *, method: str
-) -> tuple[bytes, OnnxSummary]:
+) -> tuple[bytes, FileSummary]:
     """Quantize a model's MatMul, Gemm and Conv to 8 bits.
 
     Static: QDQ with unsigned activations and signed weights of 7 bits. With all 8 bits, the

@@ -18,8 +18,16 @@ from edgepack.bundle.contract import Task
 from edgepack.converter import errors
 from edgepack.converter.limits import apply_limits
 from edgepack.converter.sources.find import source_named
-from edgepack.converter.sources.source import ExportWish, LoadedModel
-from edgepack.converter.worker_messages import Message, read_message, write_message
+from edgepack.converter.sources.source import (
+    Exported,
+    ExportFacts,
+    ExportWish,
+    LoadedModel,
+    LoadOptions,
+)
+from edgepack.converter.tools.find import tool_named
+from edgepack.converter.tools.tool import Quantization, ToolJob
+from edgepack.converter.worker_messages import FILE, Message, read_message, write_message
 from edgepack.converter.worker_values import from_fields, to_fields
 from edgepack.trust.errors import EdgepackError
 
@@ -27,7 +35,7 @@ _UNEXPECTED = {
     "load": errors.ModelFileError,
     "run": errors.UnfitDataError,
     "export": errors.UnsupportedModelError,
-    "quantize": errors.UnsupportedModelError,
+    "tool": errors.UnsupportedModelError,
 }
 
 
@@ -42,7 +50,7 @@ class Worker:
             "load": self._load,
             "run": self._run,
             "export": self._export,
-            "quantize": self._quantize,
+            "tool": self._tool,
         }
 
     def prepare(self) -> None:
@@ -67,15 +75,16 @@ class Worker:
         except Exception as exc:  # noqa: BLE001  (the supervisor of whatever a library raises)
             traceback.print_exc()
             known = _UNEXPECTED[message.kind]
-            text = f"{message.kind} failed: {type(exc).__name__}: {errors.one_line(exc)}"
+            what = message.fields.get("tool", message.kind)
+            text = f"{what} failed: {type(exc).__name__}: {errors.one_line(exc)}"
             return _error(known.__name__, text)
 
     def _load(self, message: Message) -> Message:
         if self._missing is not None:
             raise self._missing
         path = Path(str(message.fields["path"]))
-        trusted = message.fields["trust_pickle"] is True
-        self._model = self._source.load(path, trust_pickle=trusted)
+        options = from_fields(LoadOptions, message.fields["options"])
+        self._model = self._source.load(path, options)
         return Message(kind="load", fields=to_fields(self._model.facts))
 
     def _run(self, message: Message) -> Message:
@@ -84,18 +93,32 @@ class Worker:
 
     def _export(self, message: Message) -> Message:
         exported = self._loaded().export(from_fields(ExportWish, message.fields))
-        onnx = np.frombuffer(exported.data, dtype=np.uint8)
-        return Message(kind="export", fields=to_fields(exported.facts), arrays={"onnx": onnx})
+        file = np.frombuffer(exported.data, dtype=np.uint8)
+        return Message(kind="export", fields=to_fields(exported.facts), arrays={FILE: file})
 
-    def _quantize(self, message: Message) -> Message:
-        from edgepack.converter.quantize_onnx import quantize_onnx
-
+    def _tool(self, message: Message) -> Message:
         arrays = dict(message.arrays)
-        data, facts = quantize_onnx(
-            arrays.pop("onnx").tobytes(), arrays, method=str(message.fields["method"])
+        exported = Exported(
+            data=arrays.pop(FILE).tobytes(),
+            facts=from_fields(ExportFacts, message.fields["facts"]),
         )
-        onnx = np.frombuffer(data, dtype=np.uint8)
-        return Message(kind="quantize", fields=to_fields(facts), arrays={"onnx": onnx})
+        wish = message.fields["wish"]
+        fields = message.fields["fields"]
+        result = tool_named(str(message.fields["tool"]))(
+            ToolJob(
+                exported=exported,
+                feeds=arrays,
+                wish=None if wish is None else from_fields(Quantization, wish),
+                fields=fields if isinstance(fields, dict) else {},
+            )
+        )
+        if result.exported is None:
+            return Message(kind="tool", fields={"facts": None, "fields": dict(result.fields)})
+        return Message(
+            kind="tool",
+            fields={"facts": to_fields(result.exported.facts), "fields": dict(result.fields)},
+            arrays={FILE: np.frombuffer(result.exported.data, dtype=np.uint8)},
+        )
 
     def _loaded(self) -> LoadedModel:
         if self._model is None:

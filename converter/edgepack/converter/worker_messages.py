@@ -21,6 +21,7 @@ from edgepack.trust.strict_json import JsonValue
 MAX_JSON_BYTES = 16 << 20
 MAX_ARRAYS_BYTES = 1 << 33
 _SHAPE_OF_TEXT = "text:"
+FILE = "file:"  # no tensor of a model has this name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,7 +29,7 @@ class Message:
     """One message.
 
     Attributes:
-        kind: "load", "run", "export", "quantize"; in answers the same, or "error".
+        kind: "load", "run", "export", "tool"; in answers the same, or "error".
         fields: JSON values.
         arrays: By name; text has dtype object, raw bytes are uint8.
     """

@@ -32,11 +32,15 @@ class Recognised:
         module: The source's module in this package.
         description: For a person: "scikit-learn model, joblib, zlib-compressed".
         extra: What to install for it: `pip install 'edgepack[<extra>]'`.
+        scratch_bytes: The largest file that its child process may write.
+        needs_data: Whether loading it needs the data's shapes.
     """
 
     module: str
     description: str
     extra: str
+    scratch_bytes: int
+    needs_data: bool
 
 
 def recognise(path: Path) -> Recognised:
@@ -50,7 +54,13 @@ def recognise(path: Path) -> Recognised:
         source = source_named(module)
         description = source.recognise(path, head)
         if description is not None:
-            return Recognised(module=module, description=description, extra=source.extra)
+            return Recognised(
+                module=module,
+                description=description,
+                extra=source.extra,
+                scratch_bytes=source.scratch_bytes,
+                needs_data=source.needs_data,
+            )
     raise ModelFileError(f"{path.name} is {_stranger(head)}; edgepack converts {_known()}")
 
 

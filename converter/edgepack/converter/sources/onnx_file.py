@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgepack.converter.errors import MissingPackageError
 from edgepack.converter.sources.protobuf import is_onnx
+from edgepack.converter.sources.scratch import SMALL_FILES
 
 if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
-    from edgepack.converter.sources.source import LoadedModel
+    from edgepack.converter.sources.source import LoadedModel, LoadOptions
 
 
 class OnnxSource:
@@ -19,6 +20,8 @@ class OnnxSource:
 
     name = "ONNX"
     extra = "sklearn"
+    scratch_bytes = SMALL_FILES
+    needs_data = False
 
     def recognise(self, path: Path, head: bytes) -> str | None:
         """Tell what the file is, if it is an ONNX model: see `Source`."""
@@ -33,7 +36,7 @@ class OnnxSource:
                 f"ONNX models need {exc.name}: pip install 'edgepack[sklearn]'"
             ) from exc
 
-    def load(self, path: Path, *, trust_pickle: bool) -> "LoadedModel":
+    def load(self, path: Path, options: "LoadOptions") -> "LoadedModel":
         """Load the model: see `Source`."""
         from edgepack.converter.onnx_model.load import load_model
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from edgepack.converter.errors import MissingPackageError, ModelFileError
 from edgepack.converter.sources.compressed import LZ4_MAGIC, compression_of, unpacked_head
+from edgepack.converter.sources.scratch import SMALL_FILES
 
 if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
-    from edgepack.converter.sources.source import LoadedModel
+    from edgepack.converter.sources.source import LoadedModel, LoadOptions
 
 _HEAD_BYTES = 65_536
 _PICKLE_PROTOCOLS = range(2, 6)
@@ -26,6 +27,8 @@ class SklearnSource:
 
     name = "scikit-learn"
     extra = "sklearn"
+    scratch_bytes = SMALL_FILES
+    needs_data = False
 
     def recognise(self, path: Path, head: bytes) -> str | None:
         """Tell what the file is, if it may be one of scikit-learn's: see `Source`."""
@@ -53,11 +56,11 @@ class SklearnSource:
                 f"scikit-learn models need {exc.name}: pip install 'edgepack[sklearn]'"
             ) from exc
 
-    def load(self, path: Path, *, trust_pickle: bool) -> "LoadedModel":
+    def load(self, path: Path, options: "LoadOptions") -> "LoadedModel":
         """Load the model: see `Source`."""
         from edgepack.converter.sklearn_model.load import load_model
 
-        return load_model(path, trust_pickle=trust_pickle)
+        return load_model(path, trust_pickle=options.trust_pickle)
 
 
 SOURCE = SklearnSource()

@@ -32,6 +32,7 @@ class ModelFacts:
         features: Number of columns that a tabular model takes, if it knows.
         feature_names: Their names in the model's order, or empty.
         text_features: Positions of the columns that the model takes as text.
+        formats: Which the source exports itself; TFLite is otherwise written from ONNX.
     """
 
     framework: str
@@ -45,16 +46,18 @@ class ModelFacts:
     features: int | None = None
     feature_names: tuple[str, ...] = ()
     text_features: tuple[int, ...] = ()
+    formats: tuple[str, ...] = ("onnx",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OnnxSummary:
-    """What is in an ONNX file, without the file.
+class FileSummary:
+    """What is in a model file, without the file.
 
     Attributes:
-        opsets: Operator domain → version ("" is ONNX's own).
-        operators: "domain::Operator", sorted, each once.
-        weights: Number of constant weights of MatMul, Gemm and Conv: what int8 would shrink.
+        opsets: ONNX: operator domain → version ("" is ONNX's own). TFLite: operator → version.
+        operators: "domain::Operator" ("ai.onnx::Conv", "tflite::CONV_2D"), sorted, each once.
+        weights: Number of constant weights of MatMul, Gemm and Conv and their like: what int8
+            would shrink.
         ir_version: Of the file format.
     """
 
@@ -76,13 +79,13 @@ class ExportFacts:
 
     inputs: tuple[TensorBinding, ...]
     outputs: tuple[TensorBinding, ...]
-    summary: OnnxSummary
+    summary: FileSummary
     messages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A model as ONNX: the file, all weights inside, and what is known of it."""
+    """A model as one file of ONNX or TFLite, all weights inside, and what is known of it."""
 
     data: bytes = field(repr=False)
     facts: ExportFacts
@@ -98,6 +101,7 @@ class ExportWish:
         outputs: Contract names of the outputs to keep.
         precision: "fp32" or "fp64".
         settle_ties: Make the label from probabilities of which those within 1e-6 count as equal.
+        format: "onnx" or "tflite": one of the model's `ModelFacts.formats`.
     """
 
     task: Task
@@ -105,6 +109,35 @@ class ExportWish:
     outputs: tuple[str, ...]
     precision: str
     settle_ties: bool = False
+    format: str = "onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What a user may say about a model file.
+
+    Attributes:
+        trust_pickle: Let the file run whatever code it holds.
+        model_factory: "module:callable" that makes the model whose weights the file holds.
+        input_shapes: Shapes given by hand, the first dimension being the batch, in the order of
+            the model's inputs.
+        data: Shape and dtype of the data's arrays in their order, as the model will get them
+            ("float32", (500, 128, 9)); only for sources with `needs_data`.
+    """
+
+    trust_pickle: bool = False
+    model_factory: str | None = None
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    data: tuple["ArrayShape", ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayShape:
+    """One array of the data, without its values."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
 
 
 class LoadedModel(Protocol):
@@ -131,7 +164,7 @@ class LoadedModel(Protocol):
         """
 
     def export(self, wish: ExportWish) -> Exported:
-        """Export to ONNX.
+        """Export to the format that is wished for.
 
         Raises:
             UnsupportedModelError: There is no way to.
@@ -148,6 +181,14 @@ class Source(Protocol):
     @property
     def extra(self) -> str:
         """What to install: `pip install 'edgepack[<extra>]'`."""
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The largest file that its child process may write into its scratch folder."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the file alone does not tell the shapes of the inputs: then the data does."""
 
     def recognise(self, path: Path, head: bytes) -> str | None:
         """Tell what the file is, if it is one of this source's.
@@ -170,7 +211,7 @@ class Source(Protocol):
             MissingPackageError: A package is not installed.
         """
 
-    def load(self, path: Path, *, trust_pickle: bool) -> LoadedModel:
+    def load(self, path: Path, options: LoadOptions) -> LoadedModel:
         """Load the model; called in the child process, after `prepare`.
 
         Raises:

@@ -1,0 +1,39 @@
+"""Asks a child process to use a tool."""
+
+import numpy as np
+
+from edgepack.converter.sources.source import Exported, ExportFacts
+from edgepack.converter.tools.tool import ToolJob, ToolResult
+from edgepack.converter.worker_messages import FILE, Message
+from edgepack.converter.worker_process import WorkerProcess
+from edgepack.converter.worker_values import from_fields, to_fields
+
+
+def ask_tool(worker: WorkerProcess, tool: str, job: ToolJob) -> ToolResult:
+    """Use a tool ("quantize-onnx") in a child process.
+
+    Raises:
+        UnsupportedModelError: The tool cannot take this model.
+        ConvertError: The child failed.
+    """
+    file = np.frombuffer(job.exported.data, dtype=np.uint8)
+    answer = worker.ask(
+        Message(
+            kind="tool",
+            fields={
+                "tool": tool,
+                "facts": to_fields(job.exported.facts),
+                "wish": None if job.wish is None else to_fields(job.wish),
+                "fields": dict(job.fields),
+            },
+            arrays={**job.feeds, FILE: file},
+        )
+    )
+    fields = answer.fields["fields"]
+    exported = None
+    if FILE in answer.arrays:
+        exported = Exported(
+            data=answer.arrays[FILE].tobytes(),
+            facts=from_fields(ExportFacts, answer.fields["facts"]),
+        )
+    return ToolResult(exported=exported, fields=fields if isinstance(fields, dict) else {})
