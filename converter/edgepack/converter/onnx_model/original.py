@@ -9,6 +9,7 @@ import onnxruntime
 from onnx import ModelProto, ValueInfoProto
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding, TensorSpec
+from edgepack.converter.batches import answer_in_batches
 from edgepack.converter.errors import (
     ModelFileError,
     UnfitDataError,
@@ -55,27 +56,29 @@ class OnnxModel:
         self._sessions: dict[bytes, Any] = {}
         self.facts = self._facts()
 
+    @property
+    def batch(self) -> int | None:
+        """The number of rows that the file takes at once, None if any."""
+        return next((spec.shape[0] for spec in self._inputs if spec.shape[0] > 0), None)
+
+    def tensors_for(self, task: Task) -> dict[str, str]:
+        """Contract name → tensor of the exported file; a label that is appended has no output."""
+        return self._with_label(task)[1]
+
     def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer as the original does: see `LoadedModel`."""
         model, names = self._with_label(task)
-        batch = next((spec.shape[0] for spec in self._inputs if spec.shape[0] > 0), None)
         rows = next(iter(inputs.values())).shape[0]
-        size = batch or rows
-        parts: list[list[Array]] = []
-        for begin in range(0, rows, size):
-            feeds = {
-                name: _filled(array[begin : begin + size], size) for name, array in inputs.items()
-            }
-            taken = min(size, rows - begin)
-            answers = self._answer(model, feeds, list(names.values()))
-            for name, answer in zip(names.values(), answers, strict=True):
-                if answer.ndim == 0:
-                    raise UnsupportedModelError(
-                        f"output {name!r} must have the rows as its first dimension, got one value"
-                    )
-            parts.append([answer[:taken] for answer in answers])
-        found = [np.concatenate(part) for part in zip(*parts, strict=True)]
-        return {name: _shaped(name, array, rows) for name, array in zip(names, found, strict=True)}
+        found = answer_in_batches(
+            lambda feeds: self._answer(model, feeds, list(names.values())),
+            inputs,
+            names=list(names.values()),
+            size=self.batch or rows,
+            fixed=self.batch is not None,
+        )
+        return {
+            name: shaped_answer(name, array, rows) for name, array in zip(names, found, strict=True)
+        }
 
     def export(self, wish: ExportWish) -> Exported:
         """The file itself, which has its own inputs and precision: see `LoadedModel`."""
@@ -209,12 +212,8 @@ def _feature_names(spec: TensorSpec) -> tuple[str, ...]:
     return (spec.name,) if spec.shape[1] == 1 else made_up_names(spec.name, spec.shape[1])
 
 
-def _filled(rows: Array, size: int) -> Array:
-    missing = size - len(rows)
-    return rows if missing == 0 else np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)])
-
-
-def _shaped(name: str, array: Array, rows: int) -> Array:
+def shaped_answer(name: str, array: Array, rows: int) -> Array:
+    """An output as a contract has it: labels int64 or text (N,), a single value (N,)."""
     if name == "label":
         flat = array.reshape(rows)
         return flat if flat.dtype == np.object_ else flat.astype(np.int64)
