@@ -10,7 +10,8 @@ from enum import StrEnum
 
 FORMAT_MAJOR = 1
 FORMAT = "1.0"
-KNOWN_FEATURES: frozenset[str] = frozenset()
+DERIVED_LABEL = "derived-label"  # a binding has `derive`
+KNOWN_FEATURES: frozenset[str] = frozenset({DERIVED_LABEL})
 
 
 class Task(StrEnum):
@@ -108,6 +109,10 @@ class TensorBinding:
             absent for a float tensor.
         layout: Order of an image's dimensions in the file ("NHWC", "NCHW"), if it has one.
         batch: The fixed batch of the file, or None when it is free; the runtime loops.
+        derive: "argmax": the output is no tensor of the file but the class of the largest value
+            along the last axis of `tensor`, the first of equals: of `class_names` as values of the
+            output's datatype where all of them are such, otherwise its index. Absent for a
+            tensor of the file. A contract that uses it requires "derived-label".
     """
 
     name: str
@@ -117,6 +122,7 @@ class TensorBinding:
     zero_point: int | None = None
     layout: str | None = None
     batch: int | None = None
+    derive: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +191,7 @@ class Contract:
 
     Attributes:
         format: "major.minor" of this document; another major is refused.
-        requires: Features that a reader must know.
+        requires: Features that a reader must know: "derived-label" where a binding has `derive`.
         name: `[A-Za-z0-9_-]{1,64}`.
         version: SemVer, for people; devices go by digest and sequence.
         task: What it is for.

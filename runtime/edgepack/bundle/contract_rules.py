@@ -9,7 +9,9 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from edgepack.bundle.contract import (
+    DERIVED_LABEL,
     Contract,
+    Datatype,
     Parity,
     Task,
     TensorBinding,
@@ -134,6 +136,7 @@ def _variants(contract: Contract) -> Iterator[str]:
                 yield f"{where}: opset of {domain[:64]!r} must be >= 1, got {opset}"
         yield from _bindings(f"{where} inputs", variant.inputs, contract.inputs)
         yield from _bindings(f"{where} outputs", variant.outputs, contract.outputs)
+        yield from _derived(where, variant, contract)
         yield from _parity(where, variant.parity)
 
 
@@ -156,7 +159,8 @@ def _bindings(
     wanted = [spec.name for spec in specs]
     if sorted(bound) != sorted(wanted):
         yield f"{where} must bind {_shown(wanted)}, each once, got {_shown(bound)}"
-    yield from _unique(f"{where}: tensors", (binding.tensor for binding in bindings))
+    tensors = [binding.tensor for binding in bindings if binding.derive is None]
+    yield from _unique(f"{where}: tensors", tensors)
     for binding in bindings:
         name = f"{where} {binding.name[:64]!r}"
         yield from _text(f"{name} tensor", binding.tensor)
@@ -168,6 +172,23 @@ def _bindings(
             yield f"{name}: batch must be >= 1, got {binding.batch}"
         if binding.layout is not None and not _WORD.fullmatch(binding.layout):
             yield f"{name}: layout must be a word, got {binding.layout[:64]!r}"
+
+
+def _derived(where: str, variant: Variant, contract: Contract) -> Iterator[str]:
+    datatypes = {spec.name: spec.datatype for spec in contract.outputs}
+    for binding in variant.inputs:
+        if binding.derive is not None:
+            yield f"{where} inputs {binding.name[:64]!r}: derive is for outputs"
+    for binding in variant.outputs:
+        if binding.derive is None:
+            continue
+        name = f"{where} outputs {binding.name[:64]!r}"
+        if binding.derive != "argmax":
+            yield f"{name}: derive must be argmax, got {binding.derive[:64]!r}"
+        if datatypes.get(binding.name) is Datatype.BYTES and not contract.class_names:
+            yield f"{name}: a text label can be derived of class_names only, which are absent"
+        if DERIVED_LABEL not in contract.requires:
+            yield f"{name}: derive needs {DERIVED_LABEL!r} in requires"
 
 
 def _parity(where: str, parity: Parity) -> Iterator[str]:

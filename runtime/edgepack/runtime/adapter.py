@@ -13,6 +13,7 @@ from edgepack.bundle.contract import Contract, Nonfinite, TensorBinding, TensorS
 from edgepack.runtime.affine import dequantize, quantize
 from edgepack.runtime.engine import Session
 from edgepack.runtime.errors import EngineError, UnsupportedModelError
+from edgepack.runtime.labels import Labeller, labeller_of
 from edgepack.runtime.tensors import DTYPES, Array, fits
 
 
@@ -27,6 +28,11 @@ class Adapter:
         self._session = session
         self._inputs = _pairs(contract.inputs, variant.inputs, variant.name)
         self._outputs = _pairs(contract.outputs, variant.outputs, variant.name)
+        self._tensors = [binding.tensor for binding in to_open(variant).outputs]
+        self._makers = [
+            (self._tensors.index(binding.tensor), labeller_of(spec, binding, contract.class_names))
+            for spec, binding in self._outputs
+        ]
         batches = {binding.batch for _, binding in self._inputs}
         if len(batches) != 1:
             raise UnsupportedModelError(
@@ -40,7 +46,7 @@ class Adapter:
 
         Args:
             arrays: In the contract's order, checked. The session must want its files' tensors
-                in the same order: `ordered` sees to it.
+                in the same order: `ordered` and `to_open` see to it.
 
         Returns:
             Arrays in the order of the contract's outputs, with its dtypes and shapes; and the
@@ -62,8 +68,10 @@ class Adapter:
         else:
             raw = self._run_in_batches(feeds, rows, self._batch)
         outputs = [
-            _from_file(array, spec, binding, rows)
-            for array, (spec, binding) in zip(raw, self._outputs, strict=True)
+            _from_file(raw[position], spec, binding, rows, labeller)
+            for (position, labeller), (spec, binding) in zip(
+                self._makers, self._outputs, strict=True
+            )
         ]
         return outputs, raw
 
@@ -79,10 +87,10 @@ class Adapter:
                     for part in chunk
                 ]
             outputs = self._session.run([np.ascontiguousarray(part) for part in chunk])
-            for (_, binding), output in zip(self._outputs, outputs, strict=True):
+            for tensor, output in zip(self._tensors, outputs, strict=True):
                 if output.shape[:1] != (batch,):
                     raise EngineError(
-                        f"tensor {binding.tensor!r} must have {batch} rows, got {output.shape}"
+                        f"tensor {tensor!r} must have {batch} rows, got {output.shape}"
                     )
             parts.append([output[:taken] for output in outputs])
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
@@ -99,6 +107,18 @@ def ordered(contract: Contract, variant: Variant) -> Variant:
         inputs=tuple(b for _, b in _pairs(contract.inputs, variant.inputs, variant.name)),
         outputs=tuple(b for _, b in _pairs(contract.outputs, variant.outputs, variant.name)),
     )
+
+
+def to_open(variant: Variant) -> Variant:
+    """The variant as an engine opens it: no output tensor twice.
+
+    A derived label is made of a tensor that may be an output of its own as well.
+    """
+    first = {binding.tensor: binding for binding in reversed(variant.outputs)}
+    if len(first) == len(variant.outputs):
+        return variant
+    kept = dict.fromkeys(binding.tensor for binding in variant.outputs)
+    return replace(variant, outputs=tuple(first[tensor] for tensor in kept))
 
 
 def _pairs(
@@ -129,8 +149,12 @@ def _to_file(array: Array, spec: TensorSpec, binding: TensorBinding) -> Array:
     return np.ascontiguousarray(array)
 
 
-def _from_file(array: Array, spec: TensorSpec, binding: TensorBinding, rows: int) -> Array:
-    if binding.scale is not None:
+def _from_file(
+    array: Array, spec: TensorSpec, binding: TensorBinding, rows: int, labeller: Labeller | None
+) -> Array:
+    if labeller is not None:
+        array = labeller(array)
+    elif binding.scale is not None:
         array = dequantize(array, binding.scale, binding.zero_point or 0)
     dtype = DTYPES[spec.datatype]
     if array.dtype != dtype:

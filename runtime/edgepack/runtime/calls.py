@@ -6,6 +6,7 @@ it was made for; it checks that numbers are finite and text is text, and nothing
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,10 +14,28 @@ import numpy as np
 from edgepack.bundle.contract import TensorSpec
 from edgepack.runtime.engine import Binding, Session
 from edgepack.runtime.inputs import check_finite
+from edgepack.runtime.labels import Labeller
 from edgepack.runtime.tensors import DTYPES, Array
 
 Shape: TypeAlias = tuple[int, ...]
 Call: TypeAlias = Callable[[Any], dict[str, Array]]  # takes an Array or a Sequence of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """How one of the contract's outputs is made of what the session gives.
+
+    Attributes:
+        name: The contract's name.
+        shape: To answer with; the session's own may differ.
+        position: Among the session's outputs.
+        labeller: Makes labels of the scores there; None where they are the answer itself.
+    """
+
+    name: str
+    shape: Shape
+    position: int
+    labeller: Labeller | None = None
 
 
 class NotForThisCallError(Exception):
@@ -36,7 +55,7 @@ class CallFailedError(Exception):
 def bound_call(
     binding: Binding,
     inputs: Sequence[TensorSpec],
-    outputs: Sequence[tuple[str, Shape]],
+    outputs: Sequence[Answer],
     *,
     single: bool,
 ) -> Call:
@@ -45,7 +64,7 @@ def bound_call(
     Args:
         binding: Buffers of one set of shapes.
         inputs: The contract's.
-        outputs: Names and shapes to answer with; the buffers' own shapes may differ.
+        outputs: What to answer with.
         single: Whether the function takes the only input instead of a list.
     """
     return (_bound_single if single else _bound_several)(binding, inputs, outputs)
@@ -54,7 +73,7 @@ def bound_call(
 def direct_call(
     session: Session,
     inputs: Sequence[TensorSpec],
-    outputs: Sequence[tuple[str, Shape]],
+    outputs: Sequence[Answer],
     raw_shapes: Sequence[Shape],
     *,
     single: bool,
@@ -64,14 +83,15 @@ def direct_call(
     Args:
         session: The engine's.
         inputs: The contract's.
-        outputs: Names and shapes to answer with.
+        outputs: What to answer with.
         raw_shapes: Shapes that the session's outputs had.
         single: Whether the function takes the only input instead of a list.
     """
     run = session.run
     isfinite = math.isfinite
     kinds = [DTYPES[spec.datatype].kind for spec in inputs]
-    expected = [(name, shape, raw) for (name, shape), raw in zip(outputs, raw_shapes, strict=True)]
+    raw_shapes = list(raw_shapes)
+    expected = [(item.name, item.shape, item.position, item.labeller) for item in outputs]
 
     def call(given: Array | Sequence[Array]) -> dict[str, Array]:
         arrays = [np.ascontiguousarray(array) for array in ((given,) if single else given)]
@@ -82,18 +102,20 @@ def direct_call(
                     check_finite(array, spec)
             elif kind == "O" and any(type(text) is not str for text in array.reshape(-1).tolist()):
                 raise NotForThisCallError
+        raw = run(arrays)
+        if [array.shape for array in raw] != raw_shapes:
+            raise CallFailedError
         answer = {}
-        for found, (name, shape, raw) in zip(run(arrays), expected, strict=True):
-            if found.shape != raw:
-                raise CallFailedError
-            answer[name] = found if shape == raw else found.reshape(shape)
+        for name, shape, position, labeller in expected:
+            found = raw[position] if labeller is None else labeller(raw[position])
+            answer[name] = found if found.shape == shape else found.reshape(shape)
         return answer
 
     return call
 
 
 def _bound_single(
-    binding: Binding, inputs: Sequence[TensorSpec], outputs: Sequence[tuple[str, Shape]]
+    binding: Binding, inputs: Sequence[TensorSpec], outputs: Sequence[Answer]
 ) -> Call:
     """`_bound_several` without its loop, which costs a tenth of a small model's time."""
     (buffer, flat, dot, spec) = _writes(binding, inputs)[0]
@@ -119,7 +141,7 @@ def _bound_single(
 
 
 def _bound_several(
-    binding: Binding, inputs: Sequence[TensorSpec], outputs: Sequence[tuple[str, Shape]]
+    binding: Binding, inputs: Sequence[TensorSpec], outputs: Sequence[Answer]
 ) -> Call:
     writes = _writes(binding, inputs)
     reads = _reads(binding, outputs)
@@ -157,10 +179,12 @@ def _writes(
     return found
 
 
-def _reads(
-    binding: Binding, outputs: Sequence[tuple[str, Shape]]
-) -> list[tuple[str, Callable[[], Array]]]:
-    return [
-        (name, buffer.reshape(shape).copy)
-        for (name, shape), buffer in zip(outputs, binding.outputs, strict=True)
-    ]
+def _reads(binding: Binding, outputs: Sequence[Answer]) -> list[tuple[str, Callable[[], Array]]]:
+    return [(item.name, _read(binding.outputs[item.position], item)) for item in outputs]
+
+
+def _read(buffer: Array, item: Answer) -> Callable[[], Array]:
+    if item.labeller is None:
+        return buffer.reshape(item.shape).copy
+    labeller, shape = item.labeller, item.shape
+    return lambda: labeller(buffer).reshape(shape)

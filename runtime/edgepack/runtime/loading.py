@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgepack.bundle import Bundle
 from edgepack.bundle.contract import Contract, Variant
-from edgepack.runtime.adapter import ordered
+from edgepack.runtime.adapter import ordered, to_open
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.errors import VariantError
 from edgepack.runtime.model import Model
@@ -67,7 +67,7 @@ def load(
     engine = engine_named(chosen.engine.engine)
     engine.check(chosen)
     files = {path: source.read(path) for path in chosen.files}
-    session = engine.open(files, chosen, options or SessionOptions())
+    session = engine.open(files, to_open(chosen), options or SessionOptions())
     return Model(contract, chosen, session, digest=source.digest)
 
 

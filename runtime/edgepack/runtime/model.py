@@ -30,7 +30,7 @@ class Model:
     def __init__(
         self, contract: Contract, variant: Variant, session: Session, *, digest: str
     ) -> None:
-        """Wrap a session that was opened with `variant` in the contract's order."""
+        """Wrap a session that was opened with `to_open(variant)`, in the contract's order."""
         self.contract = contract
         self.variant = variant
         self.digest = digest

@@ -21,7 +21,9 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from edgepack.bundle.contract import Contract, Variant
+from edgepack.runtime.adapter import to_open
 from edgepack.runtime.calls import (
+    Answer,
     Call,
     CallFailedError,
     NotForThisCallError,
@@ -31,6 +33,7 @@ from edgepack.runtime.calls import (
 )
 from edgepack.runtime.engine import Session
 from edgepack.runtime.errors import EngineError, InputError
+from edgepack.runtime.labels import labeller_of
 from edgepack.runtime.tensors import DTYPES, Array
 
 MAX_SHAPES: Final = 8
@@ -59,6 +62,12 @@ class QuickPath:
         self._name, self._dtype = self._wanted[0]
         self._single = len(self._wanted) == 1
         self._usable = _needs_no_conversion(contract, variant)
+        self._batch = variant.inputs[0].batch
+        tensors = [binding.tensor for binding in to_open(variant).outputs]
+        self._makers = [
+            (tensors.index(binding.tensor), labeller_of(spec, binding, contract.class_names))
+            for spec, binding in zip(contract.outputs, variant.outputs, strict=True)
+        ]
         self._lock = threading.Lock()  # held to decide on new calls, never to make them
         self._pools: dict[_Key, list[Call]] = {}
         self._made: dict[_Key, int] = {}
@@ -81,7 +90,9 @@ class QuickPath:
         """
         if not self._usable or any(array.size == 0 for array in (*arrays, *outputs)):
             return
-        size_bytes = _binding_bytes([*arrays, *outputs])
+        if self._batch is not None and any(len(array) != self._batch for array in arrays):
+            return  # the plain path runs the file several times, or fills its batch up
+        size_bytes = _binding_bytes([*arrays, *raw])
         key = self._key(arrays)
         with self._lock:
             if not self._has_room(key) or self._bytes + size_bytes > MAX_BYTES:
@@ -166,14 +177,14 @@ class QuickPath:
         binding = self._session.bind(arrays, raw)
         if binding is None:
             return self._direct(outputs, raw)
-        call = bound_call(binding, self._inputs, self._shapes(outputs), single=self._single)
+        call = bound_call(binding, self._inputs, self._answers(outputs), single=self._single)
         try:
             answers = call(arrays[0] if self._single else arrays)
         except CallFailedError:
             return None
         # A model that gives other bits for the same input cannot be checked: it stays plain.
         same = all(
-            answers[spec.name].tobytes() == output.tobytes()
+            _same_bits(answers[spec.name], output)
             for spec, output in zip(self._outputs, outputs, strict=True)
         )
         return call if same else None
@@ -182,15 +193,18 @@ class QuickPath:
         return direct_call(
             self._session,
             self._inputs,
-            self._shapes(outputs),
+            self._answers(outputs),
             [array.shape for array in raw],
             single=self._single,
         )
 
-    def _shapes(self, outputs: Sequence[Array]) -> list[tuple[str, Shape]]:
-        # They may differ from the session's: (N, 1) for (N,).
+    def _answers(self, outputs: Sequence[Array]) -> list[Answer]:
+        # Shapes may differ from the session's: (N, 1) for (N,).
         return [
-            (spec.name, output.shape) for spec, output in zip(self._outputs, outputs, strict=True)
+            Answer(name=spec.name, shape=output.shape, position=position, labeller=labeller)
+            for spec, output, (position, labeller) in zip(
+                self._outputs, outputs, self._makers, strict=True
+            )
         ]
 
 
@@ -200,9 +214,15 @@ def _needs_no_conversion(contract: Contract, variant: Variant) -> bool:
         *zip(contract.outputs, variant.outputs, strict=True),
     ]
     return all(
-        binding.scale is None and binding.batch is None and binding.dtype is spec.datatype
+        binding.derive is not None or (binding.scale is None and binding.dtype is spec.datatype)
         for spec, binding in pairs
     )
+
+
+def _same_bits(one: Array, other: Array) -> bool:
+    if one.dtype == object:  # text that is made of numbers in the buffers
+        return bool(np.array_equal(one, other))
+    return one.tobytes() == other.tobytes()
 
 
 def _binding_bytes(arrays: Sequence[Array]) -> int:
