@@ -12,6 +12,6 @@ def run(job: ToolJob) -> ToolResult:
     """Quantize as `job.wish` says; inputs and outputs keep their names."""
     if job.wish is None:
         raise UnsupportedModelError("quantize-onnx needs a wish")
-    data, summary = quantize_onnx(job.exported.data, job.feeds, method=job.wish.scheme)
+    data, summary = quantize_onnx(job.exported.data, job.feeds, job.wish)
     facts = replace(job.exported.facts, summary=summary)
     return ToolResult(exported=Exported(data=data, facts=facts))

@@ -1,0 +1,60 @@
+"""Dynamic int8: 8-bit weights, and activations that are quantized while the model runs."""
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
+
+from edgepack.converter.onnx_quantizer.layers import chosen_layers
+from edgepack.converter.onnx_quantizer.quiet import quiet
+from edgepack.converter.tools.tool import Quantization
+
+_TYPES: Final = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
+_PRODUCTS: Final = ("MatMul", "Gemm")
+_CONVOLUTIONS: Final = ("Conv",)
+_UNPACKED: Final = "_MatMul"  # what onnxruntime appends to the name of a Gemm that it takes apart
+
+
+def quantize_dynamic(model: ModelProto, wish: Quantization) -> ModelProto:
+    """The model with 8-bit weights; `model` is not changed.
+
+    Convolutions get unsigned weights whatever is wished: engines of 2024 have no other kernel.
+
+    Raises:
+        UnsupportedModelError: Nothing is left, or `keep_float` names what is no node.
+    """
+    chosen = set(chosen_layers(model, wish.keep_float))
+    kept = [node.name for node in model.graph.node if node.name not in chosen]
+    kept += [name + _UNPACKED for name in kept]
+    quantized = model
+    for operators, weight in ((_PRODUCTS, wish.weight), (_CONVOLUTIONS, "u8")):
+        if any(node.name in chosen and node.op_type in operators for node in model.graph.node):
+            quantized = _quantize(quantized, operators, weight, kept, wish)
+    return quantized
+
+
+def _quantize(
+    model: ModelProto,
+    operators: tuple[str, ...],
+    weight: str,
+    kept: list[str],
+    wish: Quantization,
+) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        path = Path(folder, "dynamic.onnx")
+        ort_quantize_dynamic(
+            copy,
+            path,
+            op_types_to_quantize=list(operators),
+            per_channel=wish.per_channel,
+            reduce_range=wish.reduce_range,
+            weight_type=_TYPES[weight],
+            nodes_to_exclude=kept,
+        )
+        return onnx.load(path)

@@ -1,0 +1,95 @@
+"""Static int8: QuantizeLinear and DequantizeLinear around what is to run with 8 bits."""
+
+from typing import Final
+
+import numpy as np
+from onnx import ModelProto, NodeProto
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from edgepack.converter.onnx_graph import QUANTIZABLE
+from edgepack.converter.onnx_quantizer.layers import (
+    PASSING,
+    activations_of,
+    chosen_layers,
+    passing_nodes,
+)
+from edgepack.converter.onnx_quantizer.quiet import quiet
+from edgepack.converter.onnx_quantizer.ranges import Ranges
+from edgepack.converter.tools.tool import Quantization
+
+_TYPES: Final = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
+
+
+def calibrated_tensors(model: ModelProto) -> list[str]:
+    """Names of the activations whose ranges are needed, whatever is kept in float."""
+    layers = chosen_layers(model, ())
+    return activations_of(model, [*layers, *passing_nodes(model, layers, ())])
+
+
+def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> ModelProto:
+    """The model with QDQ pairs and 8-bit weights; `model` is not changed.
+
+    Args:
+        model: As `prepare` gives it.
+        ranges: Of the tensors that `calibrated_tensors` names.
+        wish: How.
+
+    Raises:
+        UnsupportedModelError: Nothing is left to quantize.
+    """
+    layers = chosen_layers(model, wish.keep_float)
+    chosen = layers + passing_nodes(model, layers, wish.keep_float)
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    data = {
+        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        for name, (low, high) in ranges.items()
+    }
+    with quiet():
+        quantizer = QDQQuantizer(
+            copy,
+            wish.per_channel,
+            wish.reduce_range,
+            _TYPES[wish.weight],
+            _TYPES[wish.activation],
+            TensorsData(CalibrationMethod.MinMax, data),
+            chosen,
+            [],
+            [*QUANTIZABLE, *PASSING],
+            # the kernels take one zero point for all channels
+            {"WeightSymmetric": wish.weight == "s8" or wish.per_channel},
+        )
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    quantized: ModelProto = quantizer.model.model
+    _give_floats(quantized, set(chosen))
+    return quantized
+
+
+def _give_floats(model: ModelProto, quantized: set[str]) -> None:
+    """Take back the QDQ pair behind a matrix product that only floats follow, in place.
+
+    The engine has kernels for 8-bit products with float answers: logits and regressions keep
+    their resolution, and the model has two operators less.
+    """
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {item.name for item in graph.output}
+    for pair in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        quantize = makers.get(pair.input[0])
+        layer = None if quantize is None else makers.get(quantize.input[0])
+        if quantize is None or layer is None or layer.op_type not in ("Gemm", "MatMul"):
+            continue
+        lonely = len(readers[quantize.input[0]]) == 1 == len(readers[pair.input[0]])
+        shown = quantize.input[0] in outputs or pair.input[0] in outputs
+        if not lonely or shown or any(n.name in quantized for n in readers.get(pair.output[0], [])):
+            continue
+        layer.output[0] = pair.output[0]
+        graph.node.remove(quantize)
+        graph.node.remove(pair)
