@@ -234,8 +234,8 @@ BROKEN = [
     ),
     ({"golden": "/etc/passwd"}, "golden: path '/etc/passwd' leads out"),
     ({"reference": "a b"}, "reference: path 'a b' must have parts"),
-    ({"pre": ({"name": "scale"},)}, "pre, post and state are reserved"),
-    ({"state": {}}, "pre, post and state are reserved"),
+    ({"post": ({"name": "scale"},)}, "post and state are reserved"),
+    ({"state": {}}, "post and state are reserved"),
 ]
 
 
@@ -274,7 +274,7 @@ def test_class_names_fit_the_probabilities():
 def test_all_breaches_are_told_at_once():
     """One error carries every problem and shows five."""
     broken = small_contract(
-        name="", version="", inputs=(), golden="/", reference="/", pre=({},), variants=()
+        name="", version="", inputs=(), golden="/", reference="/", post=({},), variants=()
     )
 
     with pytest.raises(ContractError, match="and 2 more") as caught:

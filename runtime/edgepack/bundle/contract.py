@@ -11,7 +11,8 @@ from enum import StrEnum
 FORMAT_MAJOR = 1
 FORMAT = "1.0"
 DERIVED_LABEL = "derived-label"  # a binding has `derive`
-KNOWN_FEATURES: frozenset[str] = frozenset({DERIVED_LABEL})
+PREPROCESSING = "pre"  # callers give raw data, of which `pre` makes what the model takes
+KNOWN_FEATURES: frozenset[str] = frozenset({DERIVED_LABEL, PREPROCESSING})
 
 
 class Task(StrEnum):
@@ -191,7 +192,8 @@ class Contract:
 
     Attributes:
         format: "major.minor" of this document; another major is refused.
-        requires: Features that a reader must know: "derived-label" where a binding has `derive`.
+        requires: Features that a reader must know: "derived-label" where a binding has `derive`,
+            "pre" where there is `pre`.
         name: `[A-Za-z0-9_-]{1,64}`.
         version: SemVer, for people; devices go by digest and sequence.
         task: What it is for.
@@ -203,7 +205,10 @@ class Contract:
         variants: In order of preference of the converter; a float variant is always among them.
         golden: Path of the golden samples in the bundle (safetensors).
         reference: Path of the drift reference in the bundle, owned by `edgepack.monitor`.
-        pre, post: Reserved: named steps with parameters.
+        pre: Steps from `inputs` to the tensors that variants bind, in their order, each on one
+            input: {"step": "scale", "input": "image", "factor": 0.5}. See
+            `edgepack.bundle.pre_steps`.
+        post: Reserved.
         state: Reserved.
     """
 

@@ -3,6 +3,8 @@
 What a contract must obey is in `edgepack.bundle.contract_rules`.
 """
 
+from dataclasses import replace
+
 from edgepack.bundle.contract import FORMAT_MAJOR, KNOWN_FEATURES, Contract
 from edgepack.bundle.contract_rules import problems_of
 from edgepack.bundle.documents import parse_object
@@ -44,6 +46,8 @@ def render_contract(contract: Contract) -> bytes:
     problems = problems_of(contract)
     if problems:
         raise ContractError(*problems)
+    if contract.pre:
+        contract = replace(contract, pre=_canonical(contract.pre))
     data = strict_json.render(encode(contract))
     if len(data) > MAX_CONTRACT_BYTES:
         raise OversizedDocumentError(
@@ -51,6 +55,17 @@ def render_contract(contract: Contract) -> bytes:
         )
     # Read back: 1 and 1.0 are equal to Python and must be written alike.
     return strict_json.render(encode(parse_contract(data)))
+
+
+def _canonical(pre: tuple[dict[str, object], ...]) -> tuple[dict[str, object], ...]:
+    """The same steps, each value of the type that its parameter has: 1.0 where 1 was written."""
+    from edgepack.bundle.pre_codec import parse_steps, render_steps  # most models have no steps
+
+    whole = render_steps(parse_steps(pre))
+    return tuple(
+        {key: written[key] for key in given if key in written}
+        for given, written in zip(pre, whole, strict=True)
+    )
 
 
 def _check_supported(document: dict[str, JsonValue]) -> None:

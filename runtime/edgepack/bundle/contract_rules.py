@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from edgepack.bundle.contract import (
     DERIVED_LABEL,
+    PREPROCESSING,
     Contract,
     Datatype,
     Parity,
@@ -18,7 +19,7 @@ from edgepack.bundle.contract import (
     TensorSpec,
     Variant,
 )
-from edgepack.bundle.errors import ArchiveError, ManifestError
+from edgepack.bundle.errors import ArchiveError, ContractError, ManifestError
 from edgepack.bundle.part_path import check_path
 
 MAX_DIMENSIONS = 8
@@ -74,8 +75,10 @@ def _problems(contract: Contract) -> Iterator[str]:
         path = getattr(contract, field)
         if path is not None:
             yield from _path(field, path)
-    if contract.pre or contract.post or contract.state is not None:
-        yield "pre, post and state are reserved in format 1.0 and must be absent"
+    if contract.pre:
+        yield from _pre(contract)
+    if contract.post or contract.state is not None:
+        yield "post and state are reserved in format 1.0 and must be absent"
 
 
 def _tensors(field: str, specs: tuple[TensorSpec, ...]) -> Iterator[str]:
@@ -172,6 +175,17 @@ def _bindings(
             yield f"{name}: batch must be >= 1, got {binding.batch}"
         if binding.layout is not None and not _WORD.fullmatch(binding.layout):
             yield f"{name}: layout must be a word, got {binding.layout[:64]!r}"
+
+
+def _pre(contract: Contract) -> Iterator[str]:
+    from edgepack.bundle.pre_shapes import model_inputs  # most models have no steps
+
+    if PREPROCESSING not in contract.requires:
+        yield f"pre needs {PREPROCESSING!r} in requires"
+    try:
+        model_inputs(contract)
+    except ContractError as exc:
+        yield from exc.problems
 
 
 def _derived(where: str, variant: Variant, contract: Contract) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """A loaded model: `predict`, and how long it took."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import perf_counter_ns
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from edgepack.bundle.contract import Contract, Variant
 from edgepack.monitor.latency import LatencyHistogram
@@ -13,6 +14,9 @@ from edgepack.runtime.errors import EngineError
 from edgepack.runtime.inputs import check_inputs
 from edgepack.runtime.quick import QuickPath
 from edgepack.runtime.tensors import Array
+
+if TYPE_CHECKING:
+    from edgepack.runtime.preprocess import Preparation
 
 
 class Model:
@@ -36,9 +40,15 @@ class Model:
         self.digest = digest
         self.latency = LatencyHistogram()
         self._session = session
+        self._preparation = _preparation(contract)
+        if self._preparation is not None:
+            contract = replace(contract, inputs=self._preparation.outputs)
         self._adapter = Adapter(contract, variant, session)
         self._quick = QuickPath(contract, variant, session)
-        self._answer = self._quick.answer
+        # Raw inputs are never what the quick path takes: it is asked once they are prepared.
+        self._answer: Callable[[dict[str, object]], dict[str, Array] | None] = (
+            self._quick.answer if self._preparation is None else _no_answer
+        )
         self._record = self.latency.record
         self._names = tuple(spec.name for spec in contract.outputs)
         self._closed = False
@@ -47,9 +57,10 @@ class Model:
         """Answer for a batch of samples.
 
         Args:
-            inputs: By the contract's names. Arrays, or what numpy makes arrays of; cast where
-                nothing is lost (see `edgepack.runtime.inputs`). The first dimension is the
-                sample; none at all gives outputs without rows.
+            inputs: By the contract's names, as they are before the steps of `pre`. Arrays, or
+                what numpy makes arrays of; cast where nothing is lost (see
+                `edgepack.runtime.inputs`). The first dimension is the sample; none at all gives
+                outputs without rows.
 
         Returns:
             New arrays by the contract's names, with its dtypes; text has dtype object.
@@ -87,6 +98,24 @@ class Model:
         if self._closed:
             raise EngineError(f"model {self.contract.name!r} is closed")
         arrays = check_inputs(inputs, self.contract.inputs)
+        if self._preparation is not None:
+            arrays = self._preparation.apply(arrays)
+            names = (spec.name for spec in self.contract.inputs)
+            found = self._quick.answer(dict(zip(names, arrays, strict=True)))
+            if found is not None:
+                return found
         outputs, raw = self._adapter.run(arrays)
         self._quick.learn(arrays, outputs, raw)
         return dict(zip(self._names, outputs, strict=True))
+
+
+def _preparation(contract: Contract) -> "Preparation | None":
+    if not contract.pre:
+        return None
+    from edgepack.runtime.preprocess import Preparation, parse_steps  # most models have no steps
+
+    return Preparation(contract.inputs, parse_steps(contract.pre))
+
+
+def _no_answer(_inputs: dict[str, object]) -> None:
+    return None
