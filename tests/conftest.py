@@ -23,5 +23,6 @@ def shared_data() -> Path:
 def _own_config_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the configuration of whoever runs it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config-home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
     for name in ("EDGEPACK_BROKER", "EDGEPACK_KEYS", "EDGEPACK_ROOT", "EDGEPACK_PREFIX"):
         monkeypatch.delenv(name, raising=False)

@@ -12,7 +12,7 @@ from edgepack.bundle.contract_rules import is_name
 from edgepack.converter import RequestError, UnfitDataError
 from edgepack.converter.match import nan_columns, nan_probe
 from edgepack.converter.naming import model_name, model_version
-from edgepack.converter.quantize import nothing_to_quantize
+from edgepack.converter.search.plans import nothing_to_quantize
 from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.split import split_rows
 from edgepack.converter.truth import fit_truth, looks_like_classes

@@ -10,8 +10,14 @@ from converter_models import Table, opened, run, variant
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from edgepack.bundle.contract import Datatype, Task
-from edgepack.converter import ModelFileError, Precision, UnfitDataError, UnsupportedModelError
+from edgepack.bundle.contract import Datatype, Task, Tolerances
+from edgepack.converter import (
+    ModelFileError,
+    Precision,
+    ToleranceError,
+    UnfitDataError,
+    UnsupportedModelError,
+)
 from edgepack.runtime import load
 from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.dataset_inputs import to_inputs
@@ -76,7 +82,7 @@ def test_a_network_made_by_hand(rows: Table, tmp_path: Path) -> None:
     """A Softmax makes it a classifier with a label; int8 is made, smaller, and close."""
     report = run(written(network(), tmp_path / "net.onnx"), rows, tmp_path)
     assert Task.CLASSIFICATION is report.task
-    assert {"onnx-fp32", "onnx-int8"} == {item.name for item in report.variants if item.kept}
+    assert {"onnx-fp32", "onnx-int8"} <= {item.name for item in report.variants if item.kept}
     int8, fp32 = variant(report, "onnx-int8"), variant(report, "onnx-fp32")
     assert int8.parity is not None
     assert fp32.parity is not None
@@ -103,6 +109,43 @@ def test_logits_without_truth_are_tensors(rows: Table, tmp_path: Path) -> None:
     report = run(model, Table(None, None, data, ""), tmp_path, label=None)
     assert Task.GENERIC is report.task
     assert ["logits"] == [spec.name for spec in opened(report).contract.outputs]
+
+
+def test_what_loses_too_much_is_left_out(rows: Table, tmp_path: Path) -> None:
+    """A variant that misses its tolerance is left out, with its figures; fp32 stays."""
+    data = tmp_path / "rows.npy"
+    np.save(data, rows.train)
+    report = run(
+        written(network(softmax=False), tmp_path / "net.onnx"),
+        Table(None, None, data, ""),
+        tmp_path,
+        label=None,
+        tolerances=Tolerances(max_drop=0.0),
+    )
+    int8 = variant(report, "onnx-int8")
+    assert not int8.kept
+    assert "R² drops by 0.0" in (int8.reason or "")
+    assert int8.parity is not None
+    assert 0 < int8.parity.figures["drop_low"] <= int8.parity.figures["drop"]
+    assert {"fp32"} == {item.precision for item in opened(report).contract.variants}
+
+
+def test_a_precision_that_is_named_must_be_met(rows: Table, tmp_path: Path) -> None:
+    """Whoever asks for int8 by name gets it, or one line that says why not, and no bundle."""
+    model = written(network(softmax=False), tmp_path / "net.onnx")
+    data = tmp_path / "rows.npy"
+    np.save(data, rows.train)
+    table = Table(None, None, data, "")
+    with pytest.raises(ToleranceError, match="no int8 variant can be packed: onnx-int8: R² drops"):
+        run(
+            model,
+            table,
+            tmp_path,
+            label=None,
+            tolerances=Tolerances(max_drop=0.0),
+            precision=(Precision.FP32, Precision.INT8),
+        )
+    assert [] == list((tmp_path / "out").glob("*"))
 
 
 def test_the_task_can_be_given(rows: Table, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from edgepack.cli.console import print_json, print_table, progress, say, size
 from edgepack.cli.parity_text import figures, verdict
 from edgepack.converter import ConvertReport, ConvertRequest, Precision, Progress, convert
 from edgepack.converter.report import VariantReport
-from edgepack.converter.request import ProgressCallback
+from edgepack.converter.request import FORMATS, ProgressCallback
+from edgepack.converter.search.cache import default_folder
 
 _DEFAULTS = Tolerances()
 
@@ -21,14 +22,19 @@ _DEFAULTS = Tolerances()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of convert."""
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help=".joblib, .pkl, .skops (scikit-learn) or .onnx"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model file or folder of scikit-learn, XGBoost, LightGBM, CatBoost, PyTorch, Keras, "
+        "TensorFlow, MLflow, ONNX or TFLite; its content tells which",
     )
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
-        metavar="FILE",
-        help="at least 64 real rows: CSV, Parquet, npz, npy or safetensors",
+        metavar="PATH",
+        help="at least 64 real rows: CSV, Parquet, npz, npy or safetensors, or a folder of "
+        "images or WAV files with one subfolder a class",
     )
     parser.add_argument(
         "--label",
@@ -54,10 +60,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the model is for (default: model and data tell)",
     )
     parser.add_argument(
+        "--format",
+        nargs="+",
+        choices=FORMATS,
+        metavar="FORMAT",
+        help="onnx, tflite or both (default: both)",
+    )
+    parser.add_argument(
         "--precision",
+        nargs="+",
         choices=[precision.value for precision in Precision],
-        default=Precision.AUTO.value,
-        help="auto tries int8 where there is something to quantize (default: %(default)s)",
+        metavar="PRECISION",
+        help="auto searches for what is smaller and good enough; fp32, fp16, int8 and int8-dynamic "
+        "pin it down, and what is named must be met (default: auto)",
     )
     parser.add_argument(
         "--max-drop",
@@ -71,6 +86,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trust-pickle",
         action="store_true",
         help="let the model file run whatever code it holds: only for files of your own",
+    )
+    parser.add_argument(
+        "--model-factory",
+        metavar="MODULE:CALLABLE",
+        help="makes the PyTorch model whose weights MODEL holds; the module is looked for in the "
+        "current folder first (default: none)",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="N,N,…",
+        help="shape of an input with its batch, where neither model nor data tell; once an input",
+    )
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="candidates tried at once (default: one a core)"
+    )
+    parser.add_argument(
+        "--no-cache", action="store_true", help="take nothing from earlier conversions"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
     parser.add_argument("--license-file", type=Path, metavar="FILE", help="the model's licence")
@@ -88,7 +123,12 @@ def run(args: argparse.Namespace) -> int:
         name=args.name,
         version=args.version,
         task=None if args.task is None else Task(args.task),
-        precision=Precision(args.precision),
+        precision=tuple(Precision(name) for name in args.precision or ["auto"]),
+        formats=tuple(args.format or FORMATS),
+        model_factory=args.model_factory,
+        input_shapes=tuple(args.input_shape),
+        cache=None if args.no_cache else default_folder(),
+        workers=args.jobs,
         tolerances=replace(_DEFAULTS, max_drop=args.max_drop),
         keys=found.keys if found.named_keys else None,
         trust_pickle=args.trust_pickle,
@@ -103,6 +143,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(report)
     return 0
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    """A shape from "1,128,9"."""
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(
+            f"must be whole numbers with commas, got {text!r}"
+        ) from exc
+    if not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"sizes must be at least 1, got {text!r}")
+    return shape
 
 
 @contextmanager

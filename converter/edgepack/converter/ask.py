@@ -4,18 +4,17 @@ from collections.abc import Mapping
 
 from edgepack.bundle.contract import Datatype, Task
 from edgepack.converter.errors import RequestError, UnfitDataError
-from edgepack.converter.export import run_original
 from edgepack.converter.match import MatchedInputs, nan_columns
 from edgepack.converter.request import ConvertRequest
+from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.converter.truth import looks_like_classes
-from edgepack.converter.worker_process import WorkerProcess
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.tensors import Array
 
 
 def ask_original(
-    worker: WorkerProcess,
+    original: OriginalModel,
     facts: ModelFacts,
     task: Task,
     matched: MatchedInputs,
@@ -28,7 +27,7 @@ def ask_original(
         ConvertError: The child failed.
     """
     try:
-        expected = run_original(worker, task, inputs)
+        expected = original.run(task, inputs)
     except UnfitDataError as exc:
         missing = nan_columns(matched.specs, matched.arrays)
         if missing:

@@ -14,6 +14,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+TOOLS_ONLY = "-"  # instead of a source: a child that holds no model
 _MEMORY_PART = 0.75
 _LEAST_MEMORY_BYTES = 4 << 30
 
@@ -22,13 +23,13 @@ class Child:
     """A running child process, to be used in a `with` block.
 
     Args:
-        source: Module of the source (`sources.find`).
+        source: Module of the source (`sources.find`), or TOOLS_ONLY.
         timeout_s: From its start, for everything it does; also its limit of processor time.
         memory_bytes: Its limit of address space; None for three quarters of the machine's memory.
         file_bytes: Largest file that it may write.
         scratch: Folder for its temporary files; the caller removes it.
-        trust_pickle: Let it import modules from the current folder, as unpickling own classes
-            needs.
+        own_code: Let it import modules from the current folder, as unpickling own classes
+            and a model factory need.
 
     Attributes:
         process: The process, with pipes for input, output and errors.
@@ -45,7 +46,7 @@ class Child:
         memory_bytes: int | None,
         file_bytes: int,
         scratch: str,
-        trust_pickle: bool = False,
+        own_code: bool = False,
     ) -> None:
         self.has_readers = False
         self.timeout_s = timeout_s
@@ -56,7 +57,7 @@ class Child:
             "file_bytes": file_bytes,
         }
         # -P: a file called joblib.py in the current folder must not be taken for the real one.
-        safe_path = [] if trust_pickle else ["-P"]
+        safe_path = [] if own_code else ["-P"]
         worker = ["-m", "edgepack.converter.worker", source, json.dumps(limits)]
         self.process = subprocess.Popen(
             [sys.executable, *safe_path, *worker],

@@ -49,7 +49,7 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
             memory_bytes=request.memory_bytes,
             file_bytes=recognised.scratch_bytes,
             scratch=scratch,
-            trust_pickle=request.trust_pickle,
+            own_code=request.runs_own_code,
         ) as child,
     ):
         from edgepack.converter.pipeline import Pipeline

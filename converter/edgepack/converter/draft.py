@@ -14,43 +14,80 @@ from edgepack.bundle.contract import (
     Tolerances,
     Variant,
 )
-from edgepack.converter.sources.source import ExportFacts
+from edgepack.converter.sources.source import Exported, ExportFacts
 from edgepack.runtime.tensors import Array, datatype_of
 
 GOLDEN_PATH = "golden.safetensors"
 REFERENCE_PATH = "reference.json"
+ENGINES = {"onnx": "onnxruntime", "tflite": "litert"}
 _NOT_MEASURED = Parity(rows=0, metric="none", value=0.0, bound=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One form of the model, not yet judged."""
+    """One form of the model, not yet judged.
+
+    Attributes:
+        name: "onnx-int8": the format, a dash, and what tells it from the others.
+        precision: "fp32", "fp64", "fp16", "int8".
+        exported: The model file, and what is known of it.
+        weights: A second file with the large weights, or None where all are in the first.
+    """
 
     name: str
     precision: str
-    data: bytes = field(repr=False)
-    facts: ExportFacts
+    exported: Exported
+    weights: bytes | None = field(default=None, repr=False)
+
+    @property
+    def format(self) -> str:
+        """The file format: "onnx" or "tflite"."""
+        return self.name.partition("-")[0]
+
+    @property
+    def data(self) -> bytes:
+        """The model file."""
+        return self.exported.data
+
+    @property
+    def facts(self) -> ExportFacts:
+        """What is known of it."""
+        return self.exported.facts
 
     @property
     def path(self) -> str:
         """Its file's path in the bundle."""
-        return f"{self.name}/model.onnx"
+        return f"{self.name}/model.{self.format}"
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Its files by their paths in the bundle, the model first."""
+        files = {self.path: self.data}
+        if self.weights is not None:
+            files[f"{self.path}.data"] = self.weights
+        return files
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(map(len, self.files.values()))
 
     def without(self, output: str) -> "Candidate":
         """The same file with one output fewer bound."""
         kept = tuple(item for item in self.facts.outputs if item.name != output)
-        return replace(self, facts=replace(self.facts, outputs=kept))
+        facts = replace(self.facts, outputs=kept)
+        return replace(self, exported=replace(self.exported, facts=facts))
 
     def variant(self, parity: Parity = _NOT_MEASURED) -> Variant:
         """The candidate as the contract describes it."""
         summary = self.facts.summary
         return Variant(
             name=self.name,
-            files=(self.path,),
+            files=tuple(self.files),
             precision=self.precision,
-            size_bytes=len(self.data),
+            size_bytes=self.size_bytes,
             engine=EngineRequirements(
-                engine="onnxruntime", opsets=summary.opsets, operators=summary.operators
+                engine=ENGINES[self.format], opsets=summary.opsets, operators=summary.operators
             ),
             inputs=self.facts.inputs,
             outputs=self.facts.outputs,
@@ -83,6 +120,7 @@ class Draft:
             variants=tuple(variants),
             golden=GOLDEN_PATH,
             reference=REFERENCE_PATH,
+            requires=_features(variants),
         )
 
     def with_nonfinite(self, nonfinite: Nonfinite) -> "Draft":
@@ -95,6 +133,12 @@ class Draft:
                 for spec in self.inputs
             ),
         )
+
+
+def _features(variants: Sequence[Variant]) -> tuple[str, ...]:
+    """What a reader must know to use these variants."""
+    derived = any(item.derive for variant in variants for item in variant.outputs)
+    return ("derived-label",) if derived else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,11 @@ import numpy as np
 from edgepack.bundle.contract import Datatype, Nonfinite, Parity, Task
 from edgepack.converter.draft import Candidate, Draft
 from edgepack.converter.errors import ToleranceError, UnfitDataError, UnsupportedModelError
-from edgepack.converter.export import export, run_original
 from edgepack.converter.match import MatchedInputs, nan_probe, widened
 from edgepack.converter.parity import HeldOut, judge, takes_nan
 from edgepack.converter.report import VariantReport
+from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.sources.source import ExportWish, ModelFacts
-from edgepack.converter.worker_process import WorkerProcess
 
 _OPTIONAL_OUTPUTS = ("scores",)  # a label is enough; converters differ in what scores they give
 
@@ -30,7 +29,7 @@ class FloatVariant:
 
 
 def find_float_variant(
-    worker: WorkerProcess, facts: ModelFacts, draft: Draft, held_out: HeldOut
+    original: OriginalModel, facts: ModelFacts, draft: Draft, held_out: HeldOut
 ) -> FloatVariant:
     """The first float variant that answers as the original does: fp32, else fp64."""
     drafts = {"fp32": draft}
@@ -43,19 +42,20 @@ def find_float_variant(
             inputs=tried.inputs,
             outputs=tuple(held_out.expected),
             precision=precision,
+            format=facts.formats[0],
         )
         try:
-            candidate = export(worker, wish)
+            candidate = original.export(wish)
         except UnsupportedModelError as exc:
             if not failed:
                 raise
-            failed.append(_not_exported(precision, str(exc)))
+            failed.append(_not_exported(wish, str(exc)))
             continue
         found, report = _try(tried, held_out, candidate)
         if found is None:
             failed.append(report)
             continue
-        found = _settle_ties(worker, found, wish)
+        found = _settle_ties(original, found, wish)
         if not failed:
             return found
         note = (
@@ -67,13 +67,13 @@ def find_float_variant(
     raise ToleranceError(f"no variant met its tolerance: {tried_all}")
 
 
-def _settle_ties(worker: WorkerProcess, found: FloatVariant, wish: ExportWish) -> FloatVariant:
+def _settle_ties(original: OriginalModel, found: FloatVariant, wish: ExportWish) -> FloatVariant:
     """Make labels agree on rows where the original's classes tie, if they do not."""
     before = found.parity.figures.get("agreement", 1.0)
     if before == 1.0 or "probabilities" not in found.held_out.expected:
         return found
     try:
-        candidate = export(worker, replace(wish, settle_ties=True))
+        candidate = original.export(replace(wish, settle_ties=True))
     except UnsupportedModelError:
         return found
     settled, _ = _try(found.draft, found.held_out, candidate)
@@ -82,8 +82,9 @@ def _settle_ties(worker: WorkerProcess, found: FloatVariant, wish: ExportWish) -
     return settled
 
 
-def _not_exported(precision: str, reason: str) -> VariantReport:
-    return VariantReport(name=f"onnx-{precision}", precision=precision, kept=False, reason=reason)
+def _not_exported(wish: ExportWish, reason: str) -> VariantReport:
+    name = f"{wish.format}-{wish.precision}"
+    return VariantReport(name=name, precision=wish.precision, kept=False, reason=reason)
 
 
 def _try(
@@ -113,7 +114,7 @@ def _try(
         precision=candidate.precision,
         kept=judgement.passed,
         reason=judgement.reason,
-        size_bytes=len(candidate.data),
+        size_bytes=candidate.size_bytes,
         parity=parity,
     )
     if not judgement.passed or parity is None:
@@ -129,13 +130,15 @@ def _try(
     return found, report
 
 
-def settle_nan(worker: WorkerProcess, found: FloatVariant, matched: MatchedInputs) -> FloatVariant:
+def settle_nan(
+    original: OriginalModel, found: FloatVariant, matched: MatchedInputs
+) -> FloatVariant:
     """Let NaN in only where the original takes it and the variant answers the same."""
     probe = nan_probe(found.draft.inputs, matched.arrays)
     if probe is None:
         return found
     try:
-        expected = run_original(worker, found.draft.task, probe)
+        expected = original.run(found.draft.task, probe)
     except UnfitDataError:
         return found
     expected = {name: expected[name] for name in found.held_out.expected}

@@ -1,7 +1,7 @@
 """Compares a candidate with the original, with the runtime that devices use."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,10 +29,15 @@ class HeldOut:
     expected: dict[str, Array]
     truth: Array | None
 
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return next(iter(self.expected.values())).shape[0]
+
     def without(self, output: str) -> "HeldOut":
         """The same rows without one of the outputs."""
         kept = {name: array for name, array in self.expected.items() if name != output}
-        return HeldOut(inputs=self.inputs, expected=kept, truth=self.truth)
+        return replace(self, expected=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +56,7 @@ class Judgement:
 def judge(draft: Draft, candidate: Candidate, held_out: HeldOut) -> Judgement:
     """Run a candidate on the held-out rows and compare it with the original."""
     try:
-        got = _answers(draft, candidate, held_out.inputs)
+        got = answers_of(draft, candidate, held_out.inputs)
         comparison = compare(
             draft.task,
             held_out.expected,
@@ -75,7 +80,7 @@ def takes_nan(
         comparison = compare(
             draft.task,
             expected,
-            _answers(lenient, candidate, probe),
+            answers_of(lenient, candidate, probe),
             tolerances=draft.tolerances,
             precision=candidate.precision,
             class_names=draft.class_names,
@@ -85,9 +90,13 @@ def takes_nan(
     return comparison.passed
 
 
-def _answers(draft: Draft, candidate: Candidate, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    source = MemorySource(
-        contract=draft.contract([candidate.variant()]), files={candidate.path: candidate.data}
-    )
+def answers_of(draft: Draft, candidate: Candidate, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """What a candidate answers, by the runtime that devices use.
+
+    Raises:
+        EngineError: The engine cannot run the file.
+        InputError: The inputs do not meet the draft.
+    """
+    source = MemorySource(contract=draft.contract([candidate.variant()]), files=candidate.files)
     with load(source) as model, np.errstate(over="ignore"):
         return model.predict(narrow(draft.inputs, inputs))

@@ -15,10 +15,10 @@ from edgepack.converter.match import MatchedInputs, match_inputs, nan_columns, n
 from edgepack.converter.parity import HeldOut
 from edgepack.converter.report import Rows, VariantReport
 from edgepack.converter.request import ConvertRequest, Stage, Teller
+from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.converter.split import Split, split_rows
 from edgepack.converter.truth import fit_truth
-from edgepack.converter.worker_process import WorkerProcess
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.golden import Golden
 from edgepack.runtime.tensors import DTYPES, Array
@@ -58,7 +58,7 @@ class ProvenModel:
 
 
 def prove(
-    worker: WorkerProcess,
+    original: OriginalModel,
     *,
     facts: ModelFacts,
     dataset: Dataset,
@@ -69,7 +69,7 @@ def prove(
     """Export the model and compare it with the original on held-out rows.
 
     Args:
-        worker: Holds the original.
+        original: Answers for itself.
         facts: What it is.
         dataset: All rows.
         request: Tolerances, and the task if it was given.
@@ -78,7 +78,7 @@ def prove(
 
     Raises:
         ToleranceError: Neither float variant answers as the original does.
-        ConvertError: The data does not do, or the model has no ONNX form.
+        ConvertError: The data does not do, or the model cannot be exported.
         DatasetError: The data does not fit the model's inputs.
     """
     matched = match_inputs(facts, dataset)
@@ -86,7 +86,7 @@ def prove(
     row_bytes = sum(array[:1].size * 4 for array in matched.arrays.values())
     split = split_rows(dataset.rows, digest=dataset.digest, row_bytes=row_bytes)
     inputs = _take(matched.arrays, split.held_out)
-    expected = ask_original(worker, facts, task, matched, inputs)
+    expected = ask_original(original, facts, task, matched, inputs)
     truth, notes = _truth(dataset, task, expected, facts, split)
     held_out = HeldOut(inputs=inputs, expected=expected, truth=truth)
     draft = Draft(
@@ -102,9 +102,9 @@ def prove(
     if has_nan:
         draft = draft.with_nonfinite(Nonfinite.NAN)
     tell(Stage.PARITY, f"{len(split.held_out)} held-out rows against the original")
-    found = find_float_variant(worker, facts, draft, held_out)
+    found = find_float_variant(original, facts, draft, held_out)
     if not has_nan:
-        found = settle_nan(worker, found, matched)
+        found = settle_nan(original, found, matched)
     variant = found.candidate.variant(found.parity)
     _check_contract(found.draft.contract([variant]))
     return ProvenModel(

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 
@@ -18,6 +18,7 @@ from edgepack.trust.strict_json import JsonValue
 
 PATH = "provenance.json"
 _GIT_TIMEOUT_S = 10
+_MOST_FILES = 4096
 _OURS = ("edgepack", "onnxruntime")
 
 
@@ -29,17 +30,29 @@ class GitState:
     dirty: bool
 
 
-def file_sha256(path: Path) -> str:
-    """Give `sha256:<hex>` of a file.
+def path_sha256(path: Path) -> str:
+    """Give `sha256:<hex>` of a file, or of a folder: of its files' names and digests.
 
     Raises:
         ModelFileError: It cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
+        if not path.is_dir():
+            return f"sha256:{_file_digest(path)}"
+        files = sorted(item for item in path.rglob("*") if item.is_file())
+        if len(files) > _MOST_FILES:
+            raise ModelFileError(
+                f"model {path.name} has {len(files)} files: is it the right folder?"
+            )
+        lines = [f"{_file_digest(item)}  {item.relative_to(path).as_posix()}\n" for item in files]
+        return f"sha256:{sha256(''.join(lines).encode()).hexdigest()}"
     except OSError as exc:
         raise ModelFileError(f"model {path.name} cannot be read: {exc.strerror}") from exc
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def git_state(folder: Path) -> GitState | None:

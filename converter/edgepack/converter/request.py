@@ -7,12 +7,17 @@ from pathlib import Path
 
 from edgepack.bundle.contract import Task, Tolerances
 
+FORMATS = ("onnx", "tflite")
+
 
 class Precision(StrEnum):
     """Which variants to try."""
 
-    AUTO = "auto"  # fp32, and int8 where there is something to quantize
-    FP32 = "fp32"  # int8 is left out
+    AUTO = "auto"  # whatever is smaller and good enough
+    FP32 = "fp32"  # nothing else; it is always packed
+    FP16 = "fp16"
+    INT8 = "int8"  # static: calibrated on rows
+    INT8_DYNAMIC = "int8-dynamic"
 
 
 class Stage(StrEnum):
@@ -59,7 +64,12 @@ class ConvertRequest:
         name: Of the model, `[A-Za-z0-9_-]{1,64}`; by default from the model file's stem.
         version: SemVer; by default the next patch after the versions in `output`, or 0.1.0.
         task: What the model is for; by default the model and data tell.
-        precision: Which variants to try.
+        precision: Which variants to try, one or several; one that is named must be met.
+        formats: "onnx", "tflite", or both.
+        model_factory: "module:callable" that makes the model whose weights `model` holds.
+        input_shapes: Shapes of the inputs, for model files that do not tell.
+        cache: Folder of earlier answers; None keeps none.
+        workers: How many candidates are tried at once; by default one a core.
         tolerances: How far a variant may be from the original.
         key: Private release key; by default `release.key` in `keys`.
         keys: Folder of the keys; by default `$XDG_CONFIG_HOME/edgepack/keys`, where development
@@ -80,7 +90,12 @@ class ConvertRequest:
     name: str | None = None
     version: str | None = None
     task: Task | None = None
-    precision: Precision = Precision.AUTO
+    precision: Precision | tuple[Precision, ...] = Precision.AUTO
+    formats: tuple[str, ...] = FORMATS
+    model_factory: str | None = None
+    input_shapes: tuple[tuple[int, ...], ...] = ()
+    cache: Path | None = None
+    workers: int | None = None
     tolerances: Tolerances = field(default_factory=Tolerances)
     key: Path | None = None
     keys: Path | None = None
@@ -91,3 +106,13 @@ class ConvertRequest:
     command: tuple[str, ...] = ()
     timeout_s: float = 900.0
     memory_bytes: int | None = None
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """What was asked for, as a tuple."""
+        return (self.precision,) if isinstance(self.precision, Precision) else self.precision
+
+    @property
+    def runs_own_code(self) -> bool:
+        """Whether the model brings code that is not in its file: its answers are not cached."""
+        return self.trust_pickle or self.model_factory is not None

@@ -16,6 +16,7 @@ import numpy as np
 
 from edgepack.bundle.contract import Task
 from edgepack.converter import errors
+from edgepack.converter.child import TOOLS_ONLY
 from edgepack.converter.limits import apply_limits
 from edgepack.converter.sources.find import source_named
 from edgepack.converter.sources.source import (
@@ -43,7 +44,7 @@ class Worker:
     """Answers messages; holds the model between them."""
 
     def __init__(self, source: str) -> None:
-        self._source = source_named(source)
+        self._source = None if source == TOOLS_ONLY else source_named(source)
         self._model: LoadedModel | None = None
         self._missing: errors.MissingPackageError | None = None
         self._answers: dict[str, Callable[[Message], Message]] = {
@@ -55,6 +56,8 @@ class Worker:
 
     def prepare(self) -> None:
         """Import the source's framework; a missing package becomes the answer to "load"."""
+        if self._source is None:
+            return
         try:
             self._source.prepare()
         except errors.MissingPackageError as exc:
@@ -82,6 +85,8 @@ class Worker:
     def _load(self, message: Message) -> Message:
         if self._missing is not None:
             raise self._missing
+        if self._source is None:
+            raise errors.WorkerError("this process only uses tools")
         path = Path(str(message.fields["path"]))
         options = from_fields(LoadOptions, message.fields["options"])
         self._model = self._source.load(path, options)

@@ -72,6 +72,19 @@ def r2(expected: Array, got: Array) -> float:
     return float(np.where(constant, (residual == 0).astype(np.float64), score).min())
 
 
+def sqnr_db(expected: Array, got: Array) -> float | None:
+    """Signal-to-quantization-noise ratio in decibels; None where there is no noise or no signal.
+
+    >>> sqnr_db(np.array([10.0, 10.0]), np.array([11.0, 9.0]))
+    20.0
+    """
+    first, second = _both_finite(expected, got)
+    signal, noise = float((first**2).sum()), float(((first - second) ** 2).sum())
+    if not (0 < signal < float("inf") and 0 < noise < float("inf")):
+        return None
+    return float(10 * np.log10(signal / noise))
+
+
 def nonfinite_mismatches(expected: Array, got: Array) -> int:
     """How many values are NaN or infinite in one and not, or not the same, in the other."""
     odd = ~(np.isfinite(expected) & np.isfinite(got))

@@ -28,6 +28,7 @@ from edgepack.runtime.figures import (
     nonfinite_mismatches,
     r2,
     same_labels,
+    sqnr_db,
 )
 from edgepack.runtime.tensors import Array
 
@@ -76,7 +77,8 @@ def compare(
 
     Returns:
         The figures and the verdict. The metric is "within_tolerance" for float variants, else
-        "agreement" (classification, outlier, clustering), "r2" (regression) or "max_rel_error".
+        "agreement" (classification, outlier, clustering), "r2" (numbers) or "max_rel_error" (a
+        model without float outputs).
 
     Raises:
         ParityError: Names, shapes or kinds differ, or there are no rows.
@@ -91,7 +93,7 @@ def compare(
         limit = 1.0 if bound is None else bound
         figures["rows_outside"] = float(rows - inside.sum())
     else:
-        metric = _metric(task)
+        metric = _metric(task, figures)
         value = figures[metric]
         best = tolerances.max_drop if metric == "max_rel_error" else 1 - tolerances.max_drop
         limit = best if bound is None else bound
@@ -196,10 +198,14 @@ def _figures(
     figures["max_rel_error"] = max(
         (largest_relative_error(expected[name], got[name]) for name in floats), default=0.0
     )
-    if task is Task.REGRESSION and floats:
+    if floats:
         value = floats[0]
-        figures["r2"] = r2(expected[value], got[value])
-        if truth is not None:
+        figures["r2"] = min(r2(expected[name], got[name]) for name in floats)
+        ratios = [sqnr_db(expected[name], got[name]) for name in floats]
+        noisy = [ratio for ratio in ratios if ratio is not None]
+        if noisy:
+            figures["sqnr_db"] = min(noisy)
+        if truth is not None and task is Task.REGRESSION:
             figures["r2_truth_original"] = r2(truth, expected[value])
             figures["r2_truth"] = r2(truth, got[value])
     return figures
@@ -222,10 +228,10 @@ def labels_of(outputs: Mapping[str, Array], class_names: Sequence[str] = ()) -> 
     raise ParityError(f"outputs must have a label or scores, got {', '.join(outputs)}")
 
 
-def _metric(task: Task) -> str:
+def _metric(task: Task, figures: Mapping[str, float]) -> str:
     if task in _LABEL_TASKS:
         return "agreement"
-    return "r2" if task is Task.REGRESSION else "max_rel_error"
+    return "r2" if "r2" in figures else "max_rel_error"
 
 
 def _check(expected: Mapping[str, Array], got: Mapping[str, Array]) -> int:

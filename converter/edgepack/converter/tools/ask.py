@@ -1,4 +1,4 @@
-"""Asks a child process to use a tool."""
+"""How a tool's job crosses to a child process and back."""
 
 import numpy as np
 
@@ -16,19 +16,26 @@ def ask_tool(worker: WorkerProcess, tool: str, job: ToolJob) -> ToolResult:
         UnsupportedModelError: The tool cannot take this model.
         ConvertError: The child failed.
     """
+    return tool_result(worker.ask(tool_message(tool, job)))
+
+
+def tool_message(tool: str, job: ToolJob) -> Message:
+    """The question."""
     file = np.frombuffer(job.exported.data, dtype=np.uint8)
-    answer = worker.ask(
-        Message(
-            kind="tool",
-            fields={
-                "tool": tool,
-                "facts": to_fields(job.exported.facts),
-                "wish": None if job.wish is None else to_fields(job.wish),
-                "fields": dict(job.fields),
-            },
-            arrays={**job.feeds, FILE: file},
-        )
+    return Message(
+        kind="tool",
+        fields={
+            "tool": tool,
+            "facts": to_fields(job.exported.facts),
+            "wish": None if job.wish is None else to_fields(job.wish),
+            "fields": dict(job.fields),
+        },
+        arrays={**job.feeds, FILE: file},
     )
+
+
+def tool_result(answer: Message) -> ToolResult:
+    """The answer."""
     fields = answer.fields["fields"]
     exported = None
     if FILE in answer.arrays:

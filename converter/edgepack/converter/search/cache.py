@@ -1,0 +1,154 @@
+"""What child processes answered before, by the content of what they were asked.
+
+A repeated conversion takes unchanged stages from here. An answer's key binds everything that it
+depends on: the question, the model's files, the installed packages and edgepack's own code.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from edgepack.converter.errors import WorkerError
+from edgepack.converter.worker_messages import Message, read_message, write_message
+from edgepack.trust.strict_json import render
+
+MOST_BYTES = 2 << 30
+_DIGEST_BYTES = 32
+_MOST_NEIGHBOURS = 4096
+
+
+class AnswerCache:
+    """Answers on disk; a damaged, vanished or unwritable one is a missing one.
+
+    Args:
+        folder: Where; None for no cache at all.
+        most_bytes: What it may hold; the answers that were not used for longest go first.
+    """
+
+    def __init__(self, folder: Path | None, *, most_bytes: int = MOST_BYTES) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+
+    def get(self, key: str) -> Message | None:
+        """The answer to a question, or None."""
+        if self._folder is None:
+            return None
+        path = self._folder / key
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+            digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+            if hashlib.sha256(body).digest() == digest:
+                return read_message(io.BytesIO(body))
+        except OSError:
+            return None
+        except WorkerError:
+            pass
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+
+    def put(self, key: str, message: Message) -> None:
+        """Keep an answer; a full or read-only disk is no reason to fail."""
+        if self._folder is None:
+            return
+        buffer = io.BytesIO()
+        write_message(buffer, message)
+        body = buffer.getvalue()
+        if len(body) > self._most_bytes // 4:
+            return
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(hashlib.sha256(body).digest())
+                    file.write(body)
+                Path(name).replace(self._folder / key)
+            except OSError:
+                Path(name).unlink(missing_ok=True)
+                raise
+            self._prune()
+
+    def _prune(self) -> None:
+        if self._folder is None:
+            return
+        found = []
+        for item in self._folder.iterdir():
+            with contextlib.suppress(OSError):
+                state = item.stat()
+                found.append((state.st_mtime_ns, state.st_size, item))
+        total = sum(size for _, size, _ in found)
+        for _, size, item in sorted(found):
+            if total <= self._most_bytes:
+                return
+            item.unlink(missing_ok=True)
+            total -= size
+
+
+def default_folder() -> Path:
+    """`$XDG_CACHE_HOME/edgepack/convert`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+    return home / "edgepack" / "convert"
+
+
+def key_of(message: Message, *context: str) -> str:
+    """The key of a question, in a context (the model's digest)."""
+    digest = hashlib.sha256()
+    for text in (_environment(), *context, message.kind):
+        digest.update(f"{len(text)}:{text}".encode())
+    digest.update(render(dict(message.fields)))
+    for name, array in message.arrays.items():
+        digest.update(f"\n{name}:{array.dtype}:{array.shape}\n".encode())
+        if array.dtype.kind in "OU":
+            for text in array.ravel().tolist():
+                encoded = str(text).encode()
+                digest.update(len(encoded).to_bytes(4, "little") + encoded)
+        else:
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def state_of(path: Path) -> str:
+    """What a model's answers may depend on besides its own bytes: the files beside it.
+
+    Weights may lie in a second file; their names, sizes and times stand for them.
+    """
+    digest = hashlib.sha256()
+    for line in sorted(_listing(path)):
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+def _listing(path: Path) -> Iterator[str]:
+    root = path if path.is_dir() else path.absolute().parent
+    files = root.rglob("*") if path.is_dir() else root.iterdir()
+    for number, item in enumerate(files):
+        if number >= _MOST_NEIGHBOURS:
+            return
+        with contextlib.suppress(OSError):
+            if item.is_file() and (path.is_dir() or item.name.startswith(path.stem)):
+                state = item.stat()
+                yield f"{item.relative_to(root)}|{state.st_size}|{state.st_mtime_ns}\n"
+
+
+@cache
+def _environment() -> str:
+    """The packages that are installed, and the state of edgepack's own code."""
+    lines = [sys.version]
+    lines += [
+        f"{item.metadata['Name']}={item.version}" for item in importlib.metadata.distributions()
+    ]
+    package = Path(__file__).parents[1]
+    for source in package.rglob("*.py"):
+        state = source.stat()
+        lines.append(f"{source.name}|{state.st_size}|{state.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -1,0 +1,127 @@
+"""The original model in its child process, which is asked only what is not known already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgepack.bundle.contract import Task
+from edgepack.converter.draft import Candidate
+from edgepack.converter.search.cache import AnswerCache, key_of
+from edgepack.converter.sources.source import (
+    Exported,
+    ExportFacts,
+    ExportWish,
+    LoadOptions,
+    ModelFacts,
+)
+from edgepack.converter.tools.ask import tool_message, tool_result
+from edgepack.converter.tools.tool import ToolJob, ToolResult
+from edgepack.converter.worker_messages import FILE, Message
+from edgepack.converter.worker_process import WorkerProcess
+from edgepack.converter.worker_values import from_fields, to_fields
+from edgepack.runtime.tensors import Array
+
+
+class OriginalModel:
+    """Questions to the original, answered from the cache where they were asked before.
+
+    Args:
+        worker: The child process; it loads the model when the first question needs it.
+        path: The model.
+        options: How to load it.
+        cache: Answers.
+        context: What every answer depends on besides the question: the model's digest.
+    """
+
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        path: Path,
+        options: LoadOptions,
+        *,
+        cache: AnswerCache,
+        context: tuple[str, ...],
+    ) -> None:
+        self._worker = worker
+        self._load = Message(
+            kind="load", fields={"path": str(path.absolute()), "options": to_fields(options)}
+        )
+        self._cache = cache
+        self._context = (*context, key_of(Message(kind="load", fields=to_fields(options))))
+        self._is_sent = False
+        self._loaded: Message | None = None
+
+    def begin(self) -> None:
+        """Let the child load the model while this process does something else."""
+        if self._known_facts() is None:
+            self._send()
+
+    def facts(self) -> ModelFacts:
+        """What the model is.
+
+        Raises:
+            ConvertError: It could not be loaded.
+        """
+        known = self._known_facts()
+        return from_fields(ModelFacts, (known or self._ensure_loaded()).fields)
+
+    def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The original's answers.
+
+        Raises:
+            UnfitDataError: The model refuses the rows.
+            ConvertError: The child failed.
+        """
+        answer = self._ask(Message(kind="run", fields={"task": task.value}, arrays=inputs))
+        return dict(answer.arrays)
+
+    def export(self, wish: ExportWish) -> Candidate:
+        """The model in the format that is wished for.
+
+        Raises:
+            UnsupportedModelError: It has no such form.
+            ConvertError: The child failed.
+        """
+        answer = self._ask(Message(kind="export", fields=to_fields(wish)))
+        return Candidate(
+            name=f"{wish.format}-{wish.precision}",
+            precision=wish.precision,
+            exported=Exported(
+                data=answer.arrays[FILE].tobytes(),
+                facts=from_fields(ExportFacts, answer.fields),
+            ),
+        )
+
+    def use_tool(self, tool: str, job: ToolJob) -> ToolResult:
+        """Use a tool in the original's process, which has most of what it imports already.
+
+        Raises:
+            UnsupportedModelError: The tool cannot take this model.
+            ConvertError: The child failed.
+        """
+        return tool_result(self._ask(tool_message(tool, job), needs_model=False))
+
+    def _ask(self, message: Message, *, needs_model: bool = True) -> Message:
+        key = key_of(message, *(self._context if needs_model else ()))
+        known = self._cache.get(key)
+        if known is not None:
+            return known
+        if needs_model or self._is_sent:
+            self._ensure_loaded()
+        answer = self._worker.ask(message)
+        self._cache.put(key, answer)
+        return answer
+
+    def _known_facts(self) -> Message | None:
+        return self._loaded or self._cache.get(key_of(Message(kind="load"), *self._context))
+
+    def _send(self) -> None:
+        if not self._is_sent:
+            self._worker.send(self._load)
+            self._is_sent = True
+
+    def _ensure_loaded(self) -> Message:
+        if self._loaded is None:
+            self._send()
+            self._loaded = self._worker.receive()
+            self._cache.put(key_of(Message(kind="load"), *self._context), self._loaded)
+        return self._loaded
