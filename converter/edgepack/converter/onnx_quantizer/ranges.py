@@ -25,6 +25,7 @@ _BINS: Final = 2048
 _KEPT_PART: Final = 0.9999  # of the values, by the percentile method
 _LEVELS: Final = 256
 _STEPS: Final = 96  # clippings that entropy compares
+_KEPT_BY_ENTROPY: Final = 0.999  # of the values; histograms with few values mislead it
 _PIECE_BYTES: Final = 64 << 20  # of activations at once
 _TINY: Final = 1e-12
 
@@ -142,23 +143,24 @@ def _entropy(counts: NDArray[np.int64], low: float, high: float) -> tuple[float,
     """The clipping whose 256 levels are nearest to the values in Kullback-Leibler divergence.
 
     Both ends are clipped at the same magnitude, so that the range of a tensor after ReLU stays
-    [0, t].
+    [0, t]. Unlike in the source, at most 0.1 % of the values may be clipped, and zeros do not
+    count: they are exact whatever the scale.
     """
+    total = counts.sum()
     edges = np.linspace(low, high, len(counts) + 1)
     largest = max(abs(low), abs(high))
-    # A constant zero (padding, ReLU) is exact at every scale and would drown all else.
-    counts = counts.copy()
-    zero = int(np.searchsorted(edges, 0.0, side="right")) - 1
+    weights = counts.copy()
     if low <= 0 <= high:
-        counts[min(max(zero, 0), len(counts) - 1)] = 0
+        zero = int(np.searchsorted(edges, 0.0, side="right")) - 1
+        weights[min(max(zero, 0), len(counts) - 1)] = 0
     best, found = np.inf, (low, high)
-    for step in range(_STEPS, _STEPS // 8, -1):
+    for step in range(_STEPS, 0, -1):
         limit = largest * step / _STEPS
         first = int(np.searchsorted(edges, max(low, -limit), side="right")) - 1
         last = int(np.searchsorted(edges, min(high, limit), side="left"))
-        if last - first < 2 or counts[first:last].sum() == 0:
+        if counts[first:last].sum() < _KEPT_BY_ENTROPY * total or not weights[first:last].any():
             break
-        divergence = _divergence(counts, first, last)
+        divergence = _divergence(weights, first, last)
         if divergence < best * (1 - 1e-9):
             best, found = divergence, (float(edges[first]), float(edges[last]))
     return found
