@@ -1,12 +1,13 @@
-"""Reading a file of rows: CSV, Parquet, npz, npy or safetensors, told apart by content.
+"""Reading rows: CSV, Parquet, npz, npy, safetensors, or a folder of images or WAV files.
 
 The same code reads the data of a conversion on a workstation and of `edgepack predict` on a
-device. Nothing in a file is ever unpickled, and no size is believed before it is checked against
-the file. Matching rows to a model's inputs is `edgepack.runtime.dataset_inputs`.
+device. What a file is, its content tells. Nothing in a file is ever unpickled, and no size is
+believed before it is checked against the file. Matching rows to a model's inputs is
+`edgepack.runtime.dataset_inputs`.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,17 @@ class Dataset:
             only the order means something.
         truth: The true answers (N,) or (N, T), from the label column or the `y` array, or None.
         rows: N.
-        digest: "sha256:<hex>" of the file.
-        format: "CSV", "Parquet", "npz", "npy" or "safetensors".
+        digest: "sha256:<hex>" of the file, or of the names and contents of a folder's files.
+        format: "CSV", "Parquet", "npz", "npy", "safetensors", "folder of images" or "folder of
+            WAV files".
         unreadable: Column → why it cannot be used; an error only for who needs that column.
         texts: Column of numbers → its cells as the file writes them ("007"), where that differs:
             for a model that takes the column as text.
         truth_text: The same of the truth, (N,), or None.
+        names: Of a folder: the file of each row, "cats/1.png".
+        classes: Of a folder with one subfolder a class: their names, sorted, as the loaders of
+            Keras and PyTorch number them.
+        rate_hz: Of signals: samples a second.
     """
 
     arrays: dict[str, Array]
@@ -56,6 +62,9 @@ class Dataset:
     unreadable: dict[str, str] = field(default_factory=dict)
     texts: dict[str, Array] = field(default_factory=dict)
     truth_text: Array | None = None
+    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    rate_hz: int | None = None
 
     @property
     def is_table(self) -> bool:
@@ -79,13 +88,27 @@ class RawColumns:
     texts: dict[str, Array] = field(default_factory=dict)
 
 
-def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
-    """Read a file of rows.
+def read_dataset(
+    path: Path,
+    *,
+    label: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    audio_samples: int | None = None,
+) -> Dataset:
+    """Read a file of rows, or a folder of images or WAV files.
+
+    A folder gives one array: "image", uint8 (N, H, W, C), C being 1 if all images are gray and
+    otherwise 3; or "audio", float32 (N, T) in -1..1. With one subfolder a class, the truth is the
+    subfolder's name.
 
     Args:
-        path: The file.
+        path: The file or folder.
         label: The column (or array) that holds the true answers. Without it an npz or
             safetensors file's `y`, `label` or `target` is taken, and a table has none.
+        image_size: Height and width that a folder's images are resized to, in pixels; without it
+            all must have one size.
+        audio_samples: Length that a folder's signals are cut or filled up to; by default that of
+            the longest.
 
     Returns:
         The rows, with the label taken out of the arrays.
@@ -94,6 +117,8 @@ def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
         DatasetError: The file is missing, too large, damaged, empty, of another kind, or has no
             such label.
     """
+    if path.is_dir():
+        return _read_folder(path, label, image_size, audio_samples)
     head, size_bytes, digest = _look(path)
     raw = _read(path, head, size_bytes)
     arrays = {_ALIASES.get(name, name): array for name, array in raw.arrays.items()}
@@ -118,16 +143,40 @@ def read_dataset(path: Path, *, label: str | None = None) -> Dataset:
 
 def take_rows(dataset: Dataset, rows: NDArray[np.intp]) -> Dataset:
     """The dataset with only these rows, in this order."""
-    return Dataset(
+    return replace(
+        dataset,
         arrays={name: array[rows] for name, array in dataset.arrays.items()},
-        named=dataset.named,
         truth=None if dataset.truth is None else dataset.truth[rows],
         rows=len(rows),
-        digest=dataset.digest,
-        format=dataset.format,
-        unreadable=dataset.unreadable,
         texts={name: text[rows] for name, text in dataset.texts.items()},
         truth_text=None if dataset.truth_text is None else dataset.truth_text[rows],
+        names=tuple(dataset.names[row] for row in rows) if dataset.names else (),
+    )
+
+
+def _read_folder(
+    path: Path,
+    label: str | None,
+    image_size: tuple[int, int] | None,
+    audio_samples: int | None,
+) -> Dataset:
+    from edgepack.runtime.dataset_folder import read_folder  # a device with a sensor has none
+
+    if label is not None:
+        raise DatasetError(
+            f"the labels of a folder are the names of its subfolders, got label {label!r}"
+        )
+    found = read_folder(path, image_size=image_size, audio_samples=audio_samples)
+    return Dataset(
+        arrays=found.arrays,
+        named=True,
+        truth=found.truth,
+        rows=len(found.names),
+        digest=found.digest,
+        format=found.format,
+        names=found.names,
+        classes=found.classes,
+        rate_hz=found.rate_hz,
     )
 
 
