@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # it needs numpy, and a child is started before that is impor
     from edgepack.converter.sources.source import Source
 
 # In this order: the first that recognises a file has it.
-SOURCES = ("scikit_learn", "onnx_file")
+SOURCES = ("torch_file", "scikit_learn", "onnx_file")
 HEAD_BYTES = 4096
 _STRANGERS = (
     (0, b"\x89HDF\r\n", "an HDF5 file (Keras)"),
@@ -94,7 +94,7 @@ def _stranger(head: bytes) -> str:
         if head[offset:].startswith(magic):
             return description
     if head.startswith(b"PK\x03\x04"):
-        return "a zip file of another kind (PyTorch, Keras or npz)"
+        return "a zip file of another kind (Keras or npz)"
     try:
         head.decode()
     except UnicodeDecodeError as exc:
@@ -103,4 +103,4 @@ def _stranger(head: bytes) -> str:
 
 
 def _known() -> str:
-    return "scikit-learn (.joblib, .pkl, .skops) and .onnx"
+    return "scikit-learn (.joblib, .pkl, .skops), PyTorch (.pt2, .pt, .pth, .safetensors) and .onnx"

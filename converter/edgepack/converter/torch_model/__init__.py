@@ -1,0 +1,1 @@
+"""What the child process knows of PyTorch. Every module here imports torch."""
