@@ -319,6 +319,21 @@ def test_rows_can_be_taken(tmp_path: Path) -> None:
 SEEDS = [CSV.encode(), npy(np.zeros((3, 2))), npy(np.array(["a", "b"])), b"PK\x03\x04", b"PAR1"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "data"),
+    [("<U1", b"a\0\0\0\xff\xff\xff\x7f"), ("<U1", b"a\0\0\0\0\xd8\0\0"), ("S1", b"a\xff")],
+    ids=["beyond Unicode", "lone surrogate", "not UTF-8"],
+)
+def test_an_npy_of_text_that_is_none_is_told(dtype: str, data: bytes, tmp_path: Path) -> None:
+    """Where numpy itself gives a SystemError."""
+    file = io.BytesIO()
+    np.save(file, np.array(["a", "b"], dtype))
+    path = tmp_path / "x.npy"
+    path.write_bytes(file.getvalue()[: -len(data)] + data)
+    with pytest.raises(DatasetError, match=r"x.npy must hold UTF-8 text, got other bytes"):
+        read_dataset(path)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SEEDS), st.binary(max_size=60), st.integers(0, 120))
 def test_any_bytes_are_rows_or_the_error(seed: bytes, noise: bytes, position: int) -> None:

@@ -100,10 +100,15 @@ def _read_array(file: IO[bytes], size_bytes: int, what: str) -> NDArray[Any]:
         array: NDArray[Any] = _npy.read_array(file, allow_pickle=False)
     except _DAMAGED as exc:
         raise DatasetError(f"{what} is a damaged npy: {str(exc)[:120]}") from exc
-    return _as_text(array) if array.dtype.kind in "US" else array
+    return _as_text(array, what) if array.dtype.kind in "US" else array
 
 
-def _as_text(array: NDArray[Any]) -> NDArray[Any]:
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    return array.astype(object)
+def _as_text(array: NDArray[Any], what: str) -> NDArray[Any]:
+    try:
+        if array.dtype.kind == "S":
+            array = np.char.decode(array, "utf-8")
+        text = array.astype(object)
+        "".join(map(str, text.ravel().tolist())).encode()  # lone surrogates
+    except (UnicodeError, SystemError) as exc:  # the latter of numpy, for what is no character
+        raise DatasetError(f"{what} must hold UTF-8 text, got other bytes") from exc
+    return text
