@@ -1,7 +1,7 @@
 """Models, contracts and bundles for the runtime's tests, built by code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -107,6 +107,20 @@ def bundle_of(
         **contract_fields,
     )
     return FakeBundle(contract, {variant.files[0]: model})
+
+
+def tflite_bundle_of(model: bytes, inputs, outputs, *, engine="litert", **fields) -> FakeBundle:
+    """Make a bundle of one variant around a TFLite file."""
+    bundle = bundle_of(model, inputs, outputs, **fields)
+    (variant,) = bundle.contract.variants
+    path = f"tflite-{variant.precision}/model.tflite"
+    made = replace(
+        variant,
+        name=f"tflite-{variant.precision}",
+        files=(path,),
+        engine=EngineRequirements(engine=engine, opsets={"FULLY_CONNECTED": 1}),
+    )
+    return FakeBundle(replace(bundle.contract, variants=(made,)), {path: model})
 
 
 def linear_bundle(

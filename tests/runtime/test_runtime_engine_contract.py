@@ -1,6 +1,7 @@
 """What every engine must do. A new engine joins with a case of its own in ENGINES."""
 
 import dataclasses
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,9 @@ from runtime_models import (
     graph_bytes,
     linear_bundle,
     tensor,
+    tflite_bundle_of,
 )
+from support.tflite_files import linear_file, two_outputs_file
 
 from edgepack.bundle.contract import Datatype, EngineRequirements
 from edgepack.runtime import EngineError, SessionOptions, UnsupportedModelError
@@ -23,19 +26,43 @@ WEIGHTS = np.array([[1.0, 0.0], [0.5, -1.0], [0.0, 2.0]], np.float32)
 
 
 def two_outputs() -> FakeBundle:
-    """Gives x + x and x * x, in the other order than the contract."""
+    """Gives x * x and x + x, in the other order than the contract."""
     file = graph_bytes(
         [helper.make_node("Add", ["x", "x"], ["sum"]), helper.make_node("Mul", ["x", "x"], ["sq"])],
         [("x", Datatype.FP32, (-1, 2))],
         [("sq", Datatype.FP32, (-1, 2)), ("sum", Datatype.FP32, (-1, 2))],
     )
-    outputs = [tensor("sum", Datatype.FP32, (-1, 2)), tensor("sq", Datatype.FP32, (-1, 2))]
-    return bundle_of(file, [tensor("x", Datatype.FP32, (-1, 2))], outputs)
+    return bundle_of(file, [tensor("x", Datatype.FP32, (-1, 2))], OUTPUTS)
 
 
-# How each engine's files of the same models are made.
+def tflite_linear(engine: str) -> FakeBundle:
+    """Gives x @ WEIGHTS."""
+    x, y = tensor("x", Datatype.FP32, (-1, 3)), tensor("y", Datatype.FP32, (-1, 2))
+    return tflite_bundle_of(linear_file(WEIGHTS), [x], [y], engine=engine)
+
+
+def tflite_two_outputs(engine: str) -> FakeBundle:
+    """Gives x * x and x + x, in the other order than the contract."""
+    x = tensor("x", Datatype.FP32, (-1, 2))
+    return tflite_bundle_of(two_outputs_file(), [x], OUTPUTS, engine=engine)
+
+
+OUTPUTS = [tensor("sum", Datatype.FP32, (-1, 2)), tensor("sq", Datatype.FP32, (-1, 2))]
+# How each engine's files of the same models are made, and operators that it has.
 ENGINES = {
-    "onnxruntime": {"linear": lambda: linear_bundle(WEIGHTS), "two": two_outputs},
+    "onnxruntime": {
+        "linear": lambda: linear_bundle(WEIGHTS),
+        "two": two_outputs,
+        "operators": {"": 17},
+    },
+    **{
+        name: {
+            "linear": functools.partial(tflite_linear, name),
+            "two": functools.partial(tflite_two_outputs, name),
+            "operators": {"FULLY_CONNECTED": 1},
+        }
+        for name in ("litert", "tflite-runtime")
+    },
 }
 
 
@@ -191,7 +218,8 @@ def test_it_refuses_what_it_does_not_have(name):
     engine.check(variant)
     with pytest.raises(UnsupportedModelError, match="got 'other-engine'"):
         engine.check(dataclasses.replace(variant, engine=EngineRequirements(engine="other-engine")))
-    needs = EngineRequirements(engine=name, opsets={"": 17, "com.example.odd": 1})
+    has = ENGINES[name]["operators"]
+    needs = EngineRequirements(engine=name, opsets={**has, "com.example.odd": 1})
     with pytest.raises(UnsupportedModelError, match=r"needs operators of com\.example\.odd"):
         engine.check(dataclasses.replace(variant, engine=needs))
 
@@ -207,7 +235,9 @@ def test_a_closed_session_does_not_run(name):
 
 def test_an_unknown_engine_is_named_with_those_that_exist():
     """The error lists what there is."""
-    with pytest.raises(UnsupportedModelError, match="one of onnxruntime, got 'tensorrt'"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"one of litert, onnxruntime, tflite-runtime, got 'tensorrt'"
+    ):
         engine_named("tensorrt")
     with pytest.raises(UnsupportedModelError, match="got 'find'"):
         engine_named("find")
