@@ -181,6 +181,24 @@ def test_the_middle_is_cut_out():
         run(x, {"step": "center-crop", "height": 8, "width": 2})
 
 
+def test_gray_is_what_pillow_computes():
+    """For bytes; floats are weighted in floats, and gray has three equal channels in colour."""
+    image = pytest.importorskip("PIL.Image")
+    x = pixels(3, 40, 50, 3)
+    expected = np.stack([np.asarray(image.fromarray(one).convert("L")) for one in x])[..., None]
+
+    gray = run(x, {"step": "channels", "to": 1})
+    floats = run(x.astype(np.float32), {"step": "channels", "to": 1})
+    first = run(np.moveaxis(x, 3, 1), {"step": "channels", "to": 1, "layout": "NCHW"})
+    colour = run(gray, {"step": "channels", "to": 3})
+
+    np.testing.assert_array_equal(expected, gray)
+    np.testing.assert_array_equal(expected, np.moveaxis(first, 1, 3))
+    np.testing.assert_allclose(expected, floats, atol=0.51)
+    np.testing.assert_array_equal(np.repeat(expected, 3, axis=3), colour)
+    np.testing.assert_array_equal(x, run(x, {"step": "channels", "to": 3}))
+
+
 @pytest.mark.parametrize(
     ("place", "longer", "shorter"),
     [

@@ -12,6 +12,7 @@ from edgepack.bundle.errors import ContractError
 from edgepack.bundle.pre_steps import (
     STEPS,
     CenterCrop,
+    Channels,
     LogMel,
     Normalize,
     Reshape,
@@ -94,6 +95,9 @@ def _breaches(step: Step) -> Iterator[str]:
         case Resize() | CenterCrop():
             yield from _between(step, 1, MAX_SIDE, "height", "width")
             yield from _antialias_breaches(step)
+        case Channels(to=to):
+            if to not in (1, 3):
+                yield f"to must be 1 or 3, got {to}"
         case Normalize():
             yield from _normalize_breaches(step)
         case Window():

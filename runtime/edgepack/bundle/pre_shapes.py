@@ -11,6 +11,7 @@ from edgepack.bundle.pre_codec import parse_steps
 from edgepack.bundle.pre_steps import (
     Cast,
     CenterCrop,
+    Channels,
     Layout,
     LogMel,
     Normalize,
@@ -104,7 +105,7 @@ def _check_values(spec: TensorSpec, step: Step) -> None:
     )
     if spec.datatype in _FLOATS and spec.nonfinite is Nonfinite.NAN and not keeps_nan:
         raise _UnfitError(f"input {spec.name[:64]!r} takes NaN, which this step cannot keep")
-    if isinstance(step, Resize) and spec.datatype not in _PIXELS:
+    if isinstance(step, Resize | Channels) and spec.datatype not in _PIXELS:
         raise _UnfitError(f"images must be of 8 or 16 bits or floats, got {spec.datatype}")
     if isinstance(step, Window) and spec.datatype in _WHOLE:
         low, high = _WHOLE[spec.datatype]
@@ -133,6 +134,8 @@ def _changes(spec: TensorSpec, step: Step) -> dict[str, Any]:
             return {"shape": (spec.shape[0], *shape), "feature_names": ()}
         case Resize() | CenterCrop():
             return {"shape": _resized(_image(spec), step)}
+        case Channels():
+            return {"shape": _recoloured(_image(spec), step), "feature_names": ()}
         case Window():
             return {"shape": _windowed(spec.shape, step)}
         case LogMel():
@@ -178,6 +181,13 @@ def _resized(shape: tuple[int, ...], step: Resize | CenterCrop) -> tuple[int, ..
     if crops and any(0 < size < want for size, want in zip(got, wanted, strict=True)):
         raise _UnfitError(f"images must be at least {wanted[0]} by {wanted[1]}, got {list(shape)}")
     return (*shape[:height], *wanted, *shape[height + 2 :])
+
+
+def _recoloured(shape: tuple[int, ...], step: Channels) -> tuple[int, ...]:
+    axis = 3 if step.layout is Layout.NHWC else 1
+    if shape[axis] not in (1, 3):
+        raise _UnfitError(f"images must have 1 or 3 channels (axis {axis}), got {list(shape)}")
+    return (*shape[:axis], step.to, *shape[axis + 1 :])
 
 
 def _windowed(shape: tuple[int, ...], step: Window) -> tuple[int, ...]:

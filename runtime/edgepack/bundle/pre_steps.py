@@ -152,6 +152,19 @@ class CenterCrop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Images in gray (1 channel) of colour (3), or the other way round.
+
+    Gray is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601); of bytes as Pillow computes it,
+    in whole numbers: (19595 red + 38470 green + 7471 blue + 32768) div 65536.
+    """
+
+    input: str
+    to: int
+    layout: Layout = Layout.NHWC
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A signal (N, T) or (N, T, C), cut or filled up to a length, and cut into frames if wanted.
 
@@ -225,6 +238,7 @@ Step: TypeAlias = (
     | Reshape
     | Resize
     | CenterCrop
+    | Channels
     | Window
     | LogMel
 )
@@ -237,6 +251,7 @@ STEPS: Final[dict[str, type[Step]]] = {
     "reshape": Reshape,
     "resize": Resize,
     "center-crop": CenterCrop,
+    "channels": Channels,
     "window": Window,
     "log-mel": LogMel,
 }

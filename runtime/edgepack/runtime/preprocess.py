@@ -21,6 +21,7 @@ from edgepack.bundle.pre_shapes import model_inputs, specs_after
 from edgepack.bundle.pre_steps import (
     Cast,
     CenterCrop,
+    Channels,
     LogMel,
     Normalize,
     Reshape,
@@ -34,7 +35,7 @@ from edgepack.bundle.pre_steps import (
 )
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.inputs import check_finite
-from edgepack.runtime.preprocess_images import center_crop, resize, to_layout
+from edgepack.runtime.preprocess_images import center_crop, recolour, resize, to_layout
 from edgepack.runtime.preprocess_signals import log_mel, window
 from edgepack.runtime.tensors import DTYPES, Array
 
@@ -163,6 +164,8 @@ def _work(step: Step) -> _Work:
             return lambda array: resize(array, step)
         case CenterCrop():
             return lambda array: center_crop(array, step)
+        case Channels():
+            return lambda array: recolour(array, step)
         case Window():
             return lambda array: window(array, step)
         case LogMel():

@@ -1,4 +1,4 @@
-"""Resizing and cropping images, bit by bit the same on every machine.
+"""Resizing, cropping and recolouring images, bit by bit the same on every machine.
 
 A pixel of the new image is a weighted sum of pixels of the old one, first along the height, then
 along the width. Pixels are squares: the centre of the i-th of n new ones lies at
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgepack.bundle.pre_steps import CenterCrop, Layout, Resize, ResizeMethod
+from edgepack.bundle.pre_steps import CenterCrop, Channels, Layout, Resize, ResizeMethod
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.tensors import Array
 
@@ -59,6 +59,25 @@ def center_crop(images: Array, step: CenterCrop) -> Array:
     top, left = (height - step.height) // 2, (width - step.width) // 2
     rows, columns = slice(top, top + step.height), slice(left, left + step.width)
     return images[:, rows, columns] if axis == 1 else images[:, :, rows, columns]
+
+
+def recolour(images: Array, step: Channels) -> Array:
+    """Make gray images of coloured ones, or three equal channels of gray."""
+    axis = 3 if step.layout is Layout.NHWC else 1
+    if images.shape[axis] == step.to:
+        return images
+    if step.to == 3:
+        return np.repeat(images, 3, axis)
+    red, green, blue = (images.take([index], axis) for index in range(3))
+    if images.dtype == np.uint8:
+        whole = [part.astype(np.uint32) for part in (red, green, blue)]
+        gray = (19595 * whole[0] + 38470 * whole[1] + 7471 * whole[2] + 32768) >> 16
+        return gray.astype(np.uint8)
+    kind = np.float64 if images.dtype == np.float64 else np.float32
+    total = red.astype(kind) * kind(0.299)
+    total += green.astype(kind) * kind(0.587)
+    total += blue.astype(kind) * kind(0.114)
+    return (np.rint(total) if images.dtype.kind in "iu" else total).astype(images.dtype)
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
