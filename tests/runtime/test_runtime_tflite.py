@@ -265,6 +265,4 @@ def test_real_files_score_what_their_authors_say(shared_data, engine, name, accu
     with load(bundle) as model:
         found = model.predict({"x": samples.astype(np.float32)})["label"]
 
-    assert accuracy == pytest.approx(
-        float((found == data["label"]).mean()), abs=0.0051 if hybrid else 0.0001
-    )
+    assert accuracy == pytest.approx(float((found == data["label"]).mean()), abs=within)
