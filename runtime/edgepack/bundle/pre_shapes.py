@@ -105,6 +105,8 @@ def _check_values(spec: TensorSpec, step: Step) -> None:
     )
     if spec.datatype in _FLOATS and spec.nonfinite is Nonfinite.NAN and not keeps_nan:
         raise _UnfitError(f"input {spec.name[:64]!r} takes NaN, which this step cannot keep")
+    if isinstance(step, Cast) and step.datatype is Datatype.BYTES:
+        raise _UnfitError("datatype must be of numbers, got BYTES")
     if isinstance(step, Resize | Channels) and spec.datatype not in _PIXELS:
         raise _UnfitError(f"images must be of 8 or 16 bits or floats, got {spec.datatype}")
     if isinstance(step, Window) and spec.datatype in _WHOLE:
@@ -119,8 +121,6 @@ def _changes(spec: TensorSpec, step: Step) -> dict[str, Any]:
             return {"datatype": _as_float(spec)}
         case Normalize():
             return {"datatype": _as_float(spec), "shape": _normalized(spec.shape, step)}
-        case Cast(datatype=Datatype.BYTES):
-            raise _UnfitError("datatype must be of numbers, got BYTES")
         case Cast(datatype=datatype):
             return {"datatype": datatype}
         case Transpose(axes=axes):

@@ -68,16 +68,17 @@ def recolour(images: Array, step: Channels) -> Array:
         return images
     if step.to == 3:
         return np.repeat(images, 3, axis)
-    red, green, blue = (images.take([index], axis) for index in range(3))
-    if images.dtype == np.uint8:
-        whole = [part.astype(np.uint32) for part in (red, green, blue)]
-        gray = (19595 * whole[0] + 38470 * whole[1] + 7471 * whole[2] + 32768) >> 16
-        return gray.astype(np.uint8)
-    kind = np.float64 if images.dtype == np.float64 else np.float32
-    total = red.astype(kind) * kind(0.299)
-    total += green.astype(kind) * kind(0.587)
-    total += blue.astype(kind) * kind(0.114)
-    return (np.rint(total) if images.dtype.kind in "iu" else total).astype(images.dtype)
+    is_bytes = images.dtype == np.uint8
+    weights = (19595, 38470, 7471) if is_bytes else (0.299, 0.587, 0.114)
+    wide = np.dtype(np.uint32 if is_bytes else np.float32)
+    if images.dtype == np.float64:
+        wide = images.dtype
+    gray: Array = np.zeros(images.take([0], axis).shape, wide)
+    for index, weight in enumerate(weights):
+        gray += images.take([index], axis).astype(wide) * wide.type(weight)
+    if is_bytes:
+        return ((gray + np.uint32(1 << 15)) >> np.uint32(16)).astype(np.uint8)
+    return (np.rint(gray) if images.dtype.kind in "iu" else gray).astype(images.dtype)
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
