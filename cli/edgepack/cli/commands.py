@@ -59,6 +59,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("import", "make a bundle of an OCI layout", "bundles", "add_import", "run_import"),
     Command("predict", "score a file of rows with a bundle", "predict"),
     Command("bench", "measure a bundle on this machine", "bench"),
+    Command("report", "render a bundle's evidence as one HTML page", "report"),
     Command("broker", "run an MQTT broker for a first try", "broker"),
     Command("deploy", "send a bundle to devices", "fleet", "add_deploy", "run_deploy"),
     Command("remove", "take a model away from devices", "fleet", "add_remove", "run_remove"),
