@@ -189,6 +189,15 @@ def output_datatype(model: ModelProto, output: str) -> Datatype:
     return datatype_of_element(graph_element(model, output))
 
 
+def float_outputs(model: ModelProto) -> list[str]:
+    """Names of the outputs that are float32."""
+    return [
+        item.name
+        for item in model.graph.output
+        if item.type.tensor_type.elem_type == TensorProto.FLOAT
+    ]
+
+
 def ends_in_softmax(model: ModelProto, tensor: str) -> bool:
     """Tell whether a tensor is made by Softmax, so that it holds probabilities."""
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -196,6 +205,11 @@ def ends_in_softmax(model: ModelProto, tensor: str) -> bool:
     while node is not None and node.op_type in ("Identity", "Reshape", "Squeeze", "Cast"):
         node = makers.get(node.input[0])
     return node is not None and node.op_type == "Softmax"
+
+
+def nodes_of(model: ModelProto) -> list[NodeProto]:
+    """Every node of a model, those of graphs inside nodes included."""
+    return _nodes(model.graph)
 
 
 def _domain(name: str) -> str:

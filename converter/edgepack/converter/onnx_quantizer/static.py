@@ -3,7 +3,7 @@
 from typing import Final
 
 import numpy as np
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto, helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -19,6 +19,7 @@ from edgepack.converter.onnx_quantizer.quiet import quiet
 from edgepack.converter.onnx_quantizer.ranges import Ranges
 from edgepack.converter.tools.tool import Quantization
 
+_SELF_QUANTIZED: Final = ("Conv", "ConvTranspose", "Gemm")
 _TYPES: Final = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
 
 
@@ -65,7 +66,31 @@ def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> Mo
         quantizer.model.topological_sort()
     quantized: ModelProto = quantizer.model.model
     _give_floats(quantized, set(chosen))
+    _guard_floats(quantized)
     return quantized
+
+
+def _guard_floats(model: ModelProto) -> None:
+    """Keep in float what is meant to stay, in place.
+
+    From 1.20 on, onnxruntime quantizes the weights of a float layer between 8-bit tensors by
+    itself. It does not look through a sum of one tensor.
+    """
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    floats = {item.name for item in graph.initializer if item.data_type == TensorProto.FLOAT}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        before = makers.get(node.input[0]) if node.input else None
+        widened = before is not None and before.op_type == "DequantizeLinear"
+        if widened and node.op_type in _SELF_QUANTIZED and node.input[1] in floats:
+            guarded = f"{node.name}_guarded"
+            nodes.append(helper.make_node("Sum", [node.input[0]], [guarded]))
+            node.input[0] = guarded
+        nodes.append(node)
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _give_floats(model: ModelProto, quantized: set[str]) -> None:
