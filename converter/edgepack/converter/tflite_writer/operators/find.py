@@ -1,0 +1,18 @@
+"""The list of the operators that can be written, over all modules of this package."""
+
+from edgepack.converter.tflite_writer.operators import (
+    elementwise,
+    linear_models,
+    matrices,
+    reductions,
+    shaping,
+)
+from edgepack.converter.tflite_writer.write_operator import Operators
+
+OPERATORS: Operators = {
+    **elementwise.OPERATORS,
+    **linear_models.OPERATORS,
+    **matrices.OPERATORS,
+    **reductions.OPERATORS,
+    **shaping.OPERATORS,
+}
