@@ -41,7 +41,7 @@ def after(given: TensorSpec, *pre: dict) -> tuple[Datatype, tuple[int, ...]]:
         ({"step": ["scale"], "input": "x"}, "step must be one of"),
         ("scale", "a step must be an object, got str"),
         ({"step": "scale"}, "missing field at input"),
-        ({**SCALE, "fctor": 1}, "unknown key fctor"),
+        ({**SCALE, "fctor": 1}, "parameter must be one of input, factor, offset, got 'fctor'"),
         ({**SCALE, "factor": "1"}, "expected a number, got str '1' at factor"),
         ({**SCALE, "factor": float("inf")}, "factor must be finite"),
         ({**NORMALIZE, "std": [1, 1]}, "mean and std must have as many numbers"),

@@ -76,6 +76,12 @@ def _parse(document: object) -> Step:
     if not isinstance(name, str) or name not in STEPS:
         raise DocumentError(f"step must be one of {', '.join(STEPS)}, got {repr(name)[:40]}")
     fields = {key: value for key, value in document.items() if key != "step"}
+    known = STEPS[name].__dataclass_fields__
+    unknown = [str(key) for key in fields if key not in known]
+    if unknown:
+        raise DocumentError(
+            f"{name}: parameter must be one of {', '.join(known)}, got {unknown[0][:80]!r}"
+        )
     step: Step = decode(STEPS[name], fields, what=name, ignore_unknown=False)
     return step
 
