@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
 
@@ -56,5 +56,7 @@ def _quantize(
             reduce_range=wish.reduce_range,
             weight_type=_TYPES[weight],
             nodes_to_exclude=kept,
+            # Shape inference does not know what operators of other domains (ai.onnx.ml) give.
+            extra_options={"DefaultTensorType": TensorProto.FLOAT},
         )
         return onnx.load(path)

@@ -11,16 +11,24 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from edgepack.converter.errors import WorkerError
+from edgepack.converter.errors import (
+    ConvertError,
+    UnfitDataError,
+    UnsupportedModelError,
+    WorkerError,
+)
 from edgepack.converter.worker_messages import Message, read_message, write_message
 from edgepack.trust.strict_json import render
 
 MOST_BYTES = 2 << 30
 _DIGEST_BYTES = 32
+_REFUSALS: dict[str, type[ConvertError]] = {
+    kind.__name__: kind for kind in (UnsupportedModelError, UnfitDataError)
+}
 _MOST_NEIGHBOURS = 4096
 
 
@@ -76,6 +84,27 @@ class AnswerCache:
                 Path(name).unlink(missing_ok=True)
                 raise
             self._prune()
+
+    def answer(self, key: str, ask: Callable[[], Message]) -> Message:
+        """The answer that is known, or else the one that `ask` gives, which is kept.
+
+        That a model or its rows cannot be taken is an answer too: it is raised again.
+
+        Raises:
+            UnsupportedModelError, UnfitDataError: So it was answered, now or before.
+            ConvertError: From `ask`.
+        """
+        known = self.get(key)
+        if known is None:
+            try:
+                known = ask()
+            except tuple(_REFUSALS.values()) as exc:
+                self.put(key, Message(kind=type(exc).__name__, fields={"message": str(exc)}))
+                raise
+            self.put(key, known)
+        if known.kind in _REFUSALS:
+            raise _REFUSALS[known.kind](str(known.fields.get("message")))
+        return known
 
     def _prune(self) -> None:
         if self._folder is None:

@@ -102,14 +102,13 @@ class OriginalModel:
 
     def _ask(self, message: Message, *, needs_model: bool = True) -> Message:
         key = key_of(message, *(self._context if needs_model else ()))
-        known = self._cache.get(key)
-        if known is not None:
-            return known
-        if needs_model or self._is_sent:
-            self._ensure_loaded()
-        answer = self._worker.ask(message)
-        self._cache.put(key, answer)
-        return answer
+
+        def ask() -> Message:
+            if needs_model or self._is_sent:
+                self._ensure_loaded()
+            return self._worker.ask(message)
+
+        return self._cache.answer(key, ask)
 
     def _known_facts(self) -> Message | None:
         return self._loaded or self._cache.get(key_of(Message(kind="load"), *self._context))

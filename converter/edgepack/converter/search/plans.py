@@ -6,6 +6,7 @@ A plan that cannot help is left out with the reason, so that nobody waits for it
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgepack.converter.candidates_onnx import candidates as onnx_candidates
 from edgepack.converter.request import Precision
 from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.tools.tool import Quantization
@@ -16,10 +17,6 @@ _KINDS = (
     ("SVM", "a support vector machine is one operator that has no 8-bit form"),
     ("Linear", "a linear model is one small operator that has no 8-bit form"),
 )
-_FP16 = Quantization(scheme="fp16")
-_DYNAMIC = Quantization(scheme="dynamic", activation="u8", weight="u8", per_channel=False)
-# Unsigned activations and signed weights of 7 bits: fused everywhere, and nothing saturates.
-_REDUCED = Quantization(scheme="static", reduce_range=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,50 +56,35 @@ def nothing_to_quantize(summary: FileSummary) -> str | None:
     )
 
 
-def plans_for(file_format: str, precisions: Sequence[Precision]) -> list[Plan]:
-    """The plans for a format, the most promising first.
+def plans_for(
+    file_format: str, summary: FileSummary, precisions: Sequence[Precision]
+) -> list[Plan]:
+    """The plans for a float32 file, the most promising first.
 
     Args:
         file_format: "onnx" or "tflite".
+        summary: Of the file.
         precisions: What was asked for.
     """
-    wanted = {
-        "fp16": {Precision.AUTO, Precision.FP16},
-        "int8 static": {Precision.AUTO, Precision.INT8},
-        "int8 dynamic": {Precision.AUTO, Precision.INT8_DYNAMIC},
-    }
-    found = _ONNX if file_format == "onnx" else _TFLITE
-    return [
-        Plan(
-            name=f"{file_format}-{stem}",
-            precision=stem.partition("-")[0],
-            family=family,
-            wish=wish,
-        )
-        for stem, family, wish in found
-        if wanted[family] & set(precisions)
+    found = onnx_candidates(summary) if file_format == "onnx" else _TFLITE
+    plans = [
+        Plan(name=name, precision=_PRECISIONS[wish.scheme], family=family, wish=wish)
+        for name, wish in found
+        for family in [_FAMILIES[wish.scheme]]
     ]
+    wanted = {_FAMILY_OF[item] for item in precisions if item in _FAMILY_OF}
+    return [plan for plan in plans if Precision.AUTO in precisions or plan.family in wanted]
 
 
-_ONNX = (
-    ("int8", "int8 static", _REDUCED),
-    ("int8-dynamic", "int8 dynamic", _DYNAMIC),
-    ("fp16", "fp16", _FP16),
-    (
-        "int8-entropy",
-        "int8 static",
-        Quantization(scheme="static", reduce_range=True, calibration="entropy"),
-    ),
-    (
-        "int8-percentile",
-        "int8 static",
-        Quantization(scheme="static", reduce_range=True, calibration="percentile"),
-    ),
-    # All 8 bits; unsigned weights do not saturate AVX2's sums.
-    ("int8-u8u8", "int8 static", Quantization(scheme="static", weight="u8", per_channel=False)),
-)
+_PRECISIONS = {"fp16": "fp16", "static": "int8", "dynamic": "int8"}
+_FAMILIES = {"fp16": "fp16", "static": "int8 static", "dynamic": "int8 dynamic"}
+_FAMILY_OF = {
+    Precision.FP16: "fp16",
+    Precision.INT8: "int8 static",
+    Precision.INT8_DYNAMIC: "int8 dynamic",
+}
 _TFLITE = (
-    ("int8", "int8 static", Quantization(scheme="static", activation="s8")),
-    ("int8-dynamic", "int8 dynamic", Quantization(scheme="dynamic", activation="s8")),
-    ("fp16", "fp16", _FP16),
+    ("tflite-int8", Quantization(scheme="static", activation="s8")),
+    ("tflite-int8-dynamic", Quantization(scheme="dynamic", activation="s8")),
+    ("tflite-fp16", Quantization(scheme="fp16")),
 )

@@ -14,6 +14,7 @@ from edgepack.converter.search.cache import AnswerCache, key_of
 from edgepack.converter.sources.scratch import LARGE_FILES
 from edgepack.converter.tools.ask import tool_message, tool_result
 from edgepack.converter.tools.tool import ToolJob, ToolResult
+from edgepack.converter.worker_messages import Message
 from edgepack.converter.worker_process import WorkerProcess
 
 T = TypeVar("T")
@@ -76,17 +77,16 @@ class ToolPool:
             ConvertError: The child failed; the next call gets a new one.
         """
         message = tool_message(tool, job)
-        key = key_of(message)
-        known = self._cache.get(key)
-        if known is None:
+
+        def ask() -> Message:
             worker = self._worker()
             try:
-                known = worker.ask(message)
+                return worker.ask(message)
             except WorkerError:
                 self._own.worker = None
                 raise
-            self._cache.put(key, known)
-        return tool_result(known)
+
+        return tool_result(self._cache.answer(key_of(message), ask))
 
     def _worker(self) -> WorkerProcess:
         worker: WorkerProcess | None = getattr(self._own, "worker", None)

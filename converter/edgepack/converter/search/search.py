@@ -105,7 +105,7 @@ def search(
     reports: list[VariantReport] = []
     work: list[tuple[Candidate, Plan]] = []
     for base in bases:
-        plans = plans_for(base.format, precisions)
+        plans = plans_for(base.format, base.facts.summary, precisions)
         reason = _no_gain(base)
         if reason is None:
             work += [(base, plan) for plan in plans]
@@ -316,10 +316,13 @@ def _left_out(name: str, precision: str, reason: str) -> VariantReport:
 
 def _insist(precisions: Sequence[Precision], reports: Sequence[VariantReport]) -> None:
     """A precision that was asked for by its name must be met in one format at least."""
+    marks = {Precision.FP16: "-fp16", Precision.INT8: "-int8", Precision.INT8_DYNAMIC: "-dynamic"}
     for precision in precisions:
-        if precision in (Precision.AUTO, Precision.FP32):
+        if precision not in marks:
             continue
-        mine = [item for item in reports if item.name.partition("-")[2].startswith(precision.value)]
+        mine = [item for item in reports if marks[precision] in item.name]
+        if precision is Precision.INT8:
+            mine = [item for item in mine if "-dynamic" not in item.name]
         if any(item.kept for item in mine):
             continue
         why = "; ".join(f"{item.name}: {item.reason}" for item in mine) or "no format has it"
