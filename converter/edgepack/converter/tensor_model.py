@@ -6,7 +6,7 @@ makes its TFLite file, is the framework's module.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from onnx import ModelProto
 
@@ -15,27 +15,13 @@ from edgepack.converter.batches import answer_in_batches
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
 from edgepack.converter.onnx_model.original import OnnxModel, shaped_answer
 from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
+from edgepack.converter.tensor_tflite import TfliteFile, exported_tflite
 from edgepack.runtime.tensors import Array
 from edgepack.trust.errors import EdgepackError
 
+__all__ = ["TensorModel", "TfliteFile"]
+
 _BATCH_ROWS = 256  # memory for the layers between is taken for this many rows at once
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TfliteFile:
-    """A float32 TFLite file that a framework's own converter made.
-
-    Attributes:
-        data: The file.
-        inputs: Names of its input tensors, in the order of the ONNX file's inputs.
-        outputs: Names of its output tensors, in the order of the ONNX file's outputs.
-        messages: What a person should know of it.
-    """
-
-    data: bytes = field(repr=False)
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    messages: tuple[str, ...] = ()
 
 
 class TensorModel:
@@ -102,7 +88,15 @@ class TensorModel:
         """The framework's own export in the format that is wished for: see `LoadedModel`."""
         if wish.format == "onnx":
             return self._onnx.export(wish)
-        raise UnsupportedModelError(f"this model cannot be exported as {wish.format}")
+        if wish.format != "tflite" or self._to_tflite is None:
+            raise UnsupportedModelError(f"this model cannot be exported as {wish.format}")
+        return exported_tflite(
+            self._to_tflite(),
+            inputs=self._inputs,
+            outputs=self._outputs,
+            tensors=self._onnx.tensors_for(wish.task),
+            wanted=wish.outputs,
+        )
 
     def _answer(self, feeds: dict[str, Array]) -> list[Array]:
         try:
