@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from edgepack.bundle.contract import Task
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
+from edgepack.converter.gbm_model.wrappers import column_names, library_versions
 from edgepack.converter.sklearn_model.columns import needed_columns, text_columns
 from edgepack.converter.sklearn_model.export import export_onnx
 from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
@@ -51,7 +52,7 @@ class SklearnModel:
 
     def _facts(self, messages: tuple[str, ...]) -> ModelFacts:
         model = self._model
-        names = [str(name) for name in getattr(model, "feature_names_in_", ())]
+        names = column_names(model)
         text = set(text_columns(model))
         place = {column: index for index, column in enumerate(self._kept)}
         features = getattr(model, "n_features_in_", None)
@@ -64,7 +65,7 @@ class SklearnModel:
             framework="scikit-learn",
             description=_describe(model),
             task=task,
-            packages={name: version(name) for name in _PACKAGES},
+            packages={name: version(name) for name in _PACKAGES} | library_versions(),
             messages=messages,
             class_names=_class_names(classes) if task is Task.CLASSIFICATION else (),
             features=None if features is None else len(self._kept),
@@ -120,6 +121,8 @@ def _answers(model: Any, task: Task, rows: Any) -> dict[str, Array]:  # noqa: AN
     if task is Task.REGRESSION:
         value = answer.astype(np.float64)
         return {"value": value[:, 0] if value.ndim == 2 and value.shape[1] == 1 else value}
+    if answer.ndim == 2 and answer.shape[1] == 1:  # CatBoost's of several classes
+        answer = answer[:, 0]
     if answer.ndim != 1:
         raise UnsupportedModelError(
             f"{type(model).__name__} gives {answer.shape[1]} labels a row; edgepack takes one"

@@ -16,14 +16,18 @@ from edgepack.converter.errors import (
     UnsafeModelError,
     UnsupportedModelError,
 )
+from edgepack.converter.gbm_model.natives import booster_model
+from edgepack.converter.gbm_model.read import library_of
+from edgepack.converter.gbm_model.wrappers import is_fitted_catboost
 from edgepack.converter.sklearn_model.estimator import SklearnModel
+from edgepack.converter.sources.source import LoadedModel
 from edgepack.converter.sources.unpickle import allowed_names, load_pickle
 
 _MAX_SKOPS_BYTES = 4 << 30
 _MOST_SHOWN = 5
 
 
-def load_model(path: Path, *, trust_pickle: bool) -> SklearnModel:
+def load_model(path: Path, *, trust_pickle: bool) -> LoadedModel:
     """Load a fitted scikit-learn estimator.
 
     Raises:
@@ -46,12 +50,16 @@ def load_model(path: Path, *, trust_pickle: bool) -> SklearnModel:
         for item in caught
         if isinstance(item.message, InconsistentVersionWarning)
     }
-    if not isinstance(loaded, BaseEstimator) or isinstance(loaded, type):
+    booster = booster_model(loaded)
+    if booster is not None:
+        return booster
+    if not (isinstance(loaded, BaseEstimator) or library_of(loaded)) or isinstance(loaded, type):
         raise ModelFileError(
             f"{path.name} holds a {type(loaded).__name__}, expected a fitted scikit-learn estimator"
         )
     try:
-        check_is_fitted(loaded)
+        if not is_fitted_catboost(loaded):
+            check_is_fitted(loaded)
     except NotFittedError as exc:
         raise UnsupportedModelError(
             f"{path.name} holds a {type(loaded).__name__} that is not fitted"

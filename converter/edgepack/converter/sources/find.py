@@ -11,7 +11,14 @@ if TYPE_CHECKING:  # it needs numpy, and a child is started before that is impor
     from edgepack.converter.sources.source import Source
 
 # In this order: the first that recognises a file has it.
-SOURCES = ("torch_file", "scikit_learn", "onnx_file")
+SOURCES = (
+    "torch_file",
+    "scikit_learn",
+    "xgboost_file",
+    "lightgbm_file",
+    "catboost_file",
+    "onnx_file",
+)
 HEAD_BYTES = 4096
 _STRANGERS = (
     (0, b"\x89HDF\r\n", "an HDF5 file (Keras)"),
@@ -103,4 +110,7 @@ def _stranger(head: bytes) -> str:
 
 
 def _known() -> str:
-    return "scikit-learn (.joblib, .pkl, .skops), PyTorch (.pt2, .pt, .pth, .safetensors) and .onnx"
+    return (
+        "scikit-learn (.joblib, .pkl, .skops), XGBoost (.json, .ubj), LightGBM (.txt), CatBoost "
+        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors) and .onnx"
+    )

@@ -10,6 +10,7 @@ This runs in the child process, which has a memory and time limit and, while a f
 an audit hook that refuses to start programs, to open connections and to open files for writing.
 """
 
+import importlib
 import os
 import pickle
 import sys
@@ -33,6 +34,7 @@ _NAMES_FILE = Path(__file__).with_name("picklable_names.txt")
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _OLDEST_SAFE_JOBLIB = (1, 6)
 _MOST_SHOWN = 80
+_GBM = ("xgboost", "lightgbm", "catboost")
 _DAMAGED = (
     pickle.UnpicklingError,
     EOFError,
@@ -70,8 +72,9 @@ def load_pickle(path: Path, *, trust_pickle: bool) -> object:
             with _guarded():
                 return unpickler.load()
         except ModuleNotFoundError as exc:
+            hint = ": pip install 'edgepack[gbm]'" if exc.name in _GBM else ""
             raise MissingPackageError(
-                f"{path.name} needs the Python module {exc.name!r}, which is not installed"
+                f"{path.name} needs the Python module {exc.name!r}, which is not installed{hint}"
             ) from exc
         except ImportError as exc:
             raise ModelFileError(f"{path.name} cannot be loaded: {one_line(exc)}") from exc
@@ -139,6 +142,7 @@ def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
                 return _encode
             if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
                 return SafeArrayWrapper
+            _import_listed(module)
             return super().find_class(module, name)
 
         def load_build(self) -> None:
@@ -255,6 +259,18 @@ def _guarded() -> Iterator[None]:
     finally:
         _guard_active = False
         sys.dont_write_bytecode = no_bytecode
+
+
+def _import_listed(module: str) -> None:
+    """Import a module of the list without the guard: some set environment variables for it."""
+    global _guard_active  # noqa: PLW0603
+    if module in sys.modules:
+        return
+    was_active, _guard_active = _guard_active, False
+    try:
+        importlib.import_module(module)
+    finally:
+        _guard_active = was_active
 
 
 def _refuse_side_effects(event: str, args: tuple[object, ...]) -> None:

@@ -1,0 +1,89 @@
+"""From a fitted model of one of the libraries to its trees."""
+
+import json
+from typing import Any, Final, NoReturn
+
+from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.gbm_model.catboost_trees import read_catboost
+from edgepack.converter.gbm_model.ensemble import Ensemble
+from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
+from edgepack.converter.gbm_model.xgboost_trees import read_xgboost
+
+
+def library_of(model: Any) -> str | None:  # noqa: ANN401
+    """The library that a wrapper's class, or one that it derives from, is of."""
+    for parent in type(model).__mro__:
+        name = parent.__module__.partition(".")[0]
+        if name in _READERS:
+            return name
+    return None
+
+
+def ensemble_of(model: Any) -> Ensemble:  # noqa: ANN401
+    """The trees of a scikit-learn wrapper, as its `predict` uses them.
+
+    Raises:
+        UnsupportedModelError: They have no exact form here.
+        ModelFileError: The model is damaged.
+    """
+    library = library_of(model)
+    if library is None:
+        raise UnsupportedModelError(f"{type(model).__name__} is no gradient boosting model")
+    return _READERS[library](model)
+
+
+def xgboost_rounds(booster: Any, *, as_wrapper: bool) -> int | None:  # noqa: ANN401
+    """How many rounds predictions use; the wrapper stops at the best one, a Booster does not."""
+    best = booster.attr("best_iteration") if as_wrapper else None
+    return None if best is None else int(best) + 1
+
+
+def has_text_categories(booster: Any) -> bool:  # noqa: ANN401
+    """Whether an XGBoost Booster turns text into the numbers of its categories itself."""
+    if "c" not in (booster.feature_types or ()):
+        return False
+    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
+    part = learner["gradient_booster"]
+    model = part.get("gbtree", part).get("model", {})
+    return bool(model.get("cats", {}).get("enc"))
+
+
+def refuse_text_categories(library: str) -> NoReturn:
+    """Say that a library's own categories are not converted.
+
+    Raises:
+        UnsupportedModelError: Always.
+    """
+    raise UnsupportedModelError(
+        f"{library}'s own pandas categories have no ONNX form here: encode such columns in a "
+        "scikit-learn pipeline before the model (OrdinalEncoder, OneHotEncoder)"
+    )
+
+
+def _of_xgboost(model: Any) -> Ensemble:  # noqa: ANN401
+    booster = model.get_booster()
+    if has_text_categories(booster):
+        refuse_text_categories("XGBoost")
+    missing = float(model.missing)
+    return read_xgboost(
+        bytes(booster.save_raw("json")),
+        rounds=xgboost_rounds(booster, as_wrapper=True),
+        missing=missing if missing == missing else None,  # noqa: PLR0124  (NaN)
+    )
+
+
+def _of_lightgbm(model: Any) -> Ensemble:  # noqa: ANN401
+    booster = model.booster_
+    if booster.pandas_categorical:
+        refuse_text_categories("LightGBM")
+    # A copy of a booster forgets which round was the best; the wrapper does not.
+    best = booster.best_iteration if booster.best_iteration > 0 else model.best_iteration_
+    return read_lightgbm(booster.model_to_string(num_iteration=best or None)).ensemble
+
+
+def _of_catboost(model: Any) -> Ensemble:  # noqa: ANN401
+    return read_catboost(model._serialize_model()).ensemble
+
+
+_READERS: Final = {"xgboost": _of_xgboost, "lightgbm": _of_lightgbm, "catboost": _of_catboost}
+LIBRARIES: Final = tuple(_READERS)

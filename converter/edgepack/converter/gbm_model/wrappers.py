@@ -1,0 +1,29 @@
+"""What the libraries' scikit-learn wrappers say of themselves otherwise than scikit-learn does."""
+
+import sys
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from edgepack.converter.gbm_model.read import LIBRARIES, library_of
+
+
+def column_names(model: Any) -> list[str]:  # noqa: ANN401
+    """Names of the columns that an estimator was fitted on, or none."""
+    first = model
+    while isinstance(first, Pipeline) and first.steps:
+        first = first.steps[0][1]
+    if library_of(first) == "catboost":
+        names = [str(name) for name in first.feature_names_ or ()]
+        return [] if names == [str(index) for index in range(len(names))] else names
+    return [str(name) for name in getattr(model, "feature_names_in_", ())]
+
+
+def is_fitted_catboost(model: Any) -> bool:  # noqa: ANN401
+    """Whether a model is CatBoost's and fitted, which scikit-learn's own test does not see."""
+    return library_of(model) == "catboost" and bool(model.is_fitted())
+
+
+def library_versions() -> dict[str, str]:
+    """The libraries that are imported, which a model does that uses them."""
+    return {name: str(sys.modules[name].__version__) for name in LIBRARIES if name in sys.modules}
