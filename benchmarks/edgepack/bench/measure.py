@@ -27,8 +27,7 @@ from edgepack.runtime import (
     parse_golden,
     run_selftest,
 )
-from edgepack.runtime.dataset import read_dataset
-from edgepack.runtime.dataset_inputs import to_inputs
+from edgepack.runtime.dataset_inputs import read_for_model, to_inputs
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.figures import r2, same_labels
 from edgepack.runtime.parity import labels_of
@@ -161,8 +160,8 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
         DatasetError: The file cannot be read or does not fit the model.
         EngineError: The engine failed.
     """
-    dataset = read_dataset(path, label=label)
     contract = model.contract
+    dataset = read_for_model(path, contract, label=label)
     inputs = to_inputs(dataset, contract)  # also without truth: data that does not fit is an error
     if dataset.truth is None:
         return None

@@ -39,7 +39,8 @@ def bench_bundle(
 
     Args:
         path: The bundle.
-        data: Rows to score: CSV, Parquet, npz, npy or safetensors.
+        data: Rows to score: CSV, Parquet, npz, npy, safetensors, or a folder of images or WAV
+            files.
         label: Column of the truth in `data`.
         variants: Names; by default all.
         threads: Of the engine.

@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="FILE",
-        help="rows to score besides the golden samples: CSV, Parquet, npz, npy or safetensors "
-        "(default: golden samples only)",
+        help="rows to score besides the golden samples: CSV, Parquet, npz, npy, safetensors, or a "
+        "folder of images or WAV files (default: golden samples only)",
     )
     run_parser.add_argument(
         "--label", metavar="COLUMN", help="column of the truth in it (default: y of an npz)"

@@ -1,6 +1,7 @@
 """`edgepack inspect`, `verify`, `sign`, `extract` and `import`."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.bundle import (
@@ -41,6 +42,8 @@ def run_inspect(args: argparse.Namespace) -> int:
     say(f"size     {size(bundle.size_bytes)}, {signatures} (not verified)")
     for spec in contract.inputs:
         say(f"input    {_spec(spec)}")
+    for step in contract.pre:
+        say(f"step     {_step(step)}")
     for spec in contract.outputs:
         say(f"output   {_spec(spec)}")
     if contract.class_names:
@@ -184,6 +187,12 @@ def _facts(bundle: Bundle) -> dict[str, object]:
         "files": {layer.path: layer.blob.size_bytes for layer in bundle.manifest.layers},
         "contract": plain(bundle.contract),
     }
+
+
+def _step(step: Mapping[str, object]) -> str:
+    told = {key: value for key, value in step.items() if key not in ("step", "input")}
+    parameters = ", ".join(f"{key} {value}" for key, value in told.items())
+    return f"{step.get('input')}: {step.get('step')} {parameters}"
 
 
 def _spec(spec: TensorSpec) -> str:

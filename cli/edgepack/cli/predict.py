@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.cli.console import note, print_json, progress
 from edgepack.cli.errors import UsageError
 from edgepack.cli.rows_out import csv_text, flat_columns, format_of, write_rows
 from edgepack.runtime import Model, SessionOptions, load
-from edgepack.runtime.dataset import read_dataset
-from edgepack.runtime.dataset_inputs import arrange
+from edgepack.runtime.dataset import Dataset
+from edgepack.runtime.dataset_inputs import arrange, read_for_model
 from edgepack.trust import Root
 
 DEFAULT_BATCH_ROWS = 1024
@@ -24,7 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of predict."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="NAME-VERSION.edgepack")
     parser.add_argument(
-        "data", type=Path, metavar="DATA", help="CSV, Parquet, npz, npy or safetensors"
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="CSV, Parquet, npz, npy, safetensors, or a folder of images or WAV files",
     )
     parser.add_argument(
         "-o",
@@ -69,12 +73,12 @@ def run(args: argparse.Namespace) -> int:
     root = None if args.root is None else Root.load(args.root)
     options = SessionOptions(threads=args.threads)
     with load(args.bundle, variant=args.variant, options=options, root=root) as model:
-        dataset = read_dataset(args.data)
+        dataset = read_for_model(args.data, model.contract)
         arranged = arrange(dataset, model.contract.inputs)
         for message in arranged.messages:
             note(message)
         start_s = time.perf_counter()
-        batches = _batches(model, arranged.inputs, dataset.rows, args.batch)
+        batches = _batches(model, arranged.inputs, dataset, args.batch)
         if args.output is None:
             for number, columns in enumerate(batches):
                 sys.stdout.write(csv_text(columns, header=number == 0))
@@ -99,12 +103,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _batches(
-    model: Model, inputs: Mapping[str, NDArray[Any]], rows: int, batch_rows: int
+    model: Model, inputs: Mapping[str, NDArray[Any]], dataset: Dataset, batch_rows: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
+    rows = dataset.rows
+    files = np.array(dataset.names, dtype=np.object_)  # of a folder, which row is which file
     with progress() as bars:
         task = None if bars is None else bars.add_task("predict", total=rows)
         for start in range(0, rows, batch_rows):
             batch = {name: array[start : start + batch_rows] for name, array in inputs.items()}
-            yield flat_columns(model.predict(batch), model.contract)
+            columns = flat_columns(model.predict(batch), model.contract)
+            named = {"file": files[start : start + batch_rows]} if len(files) else {}
+            yield {**named, **columns}
             if bars is not None and task is not None:
                 bars.update(task, completed=min(rows, start + batch_rows))

@@ -93,6 +93,7 @@ def read_dataset(
     *,
     label: str | None = None,
     image_size: tuple[int, int] | None = None,
+    mixed_size: tuple[int, int] | None = None,
     audio_samples: int | None = None,
 ) -> Dataset:
     """Read a file of rows, or a folder of images or WAV files.
@@ -107,6 +108,7 @@ def read_dataset(
             safetensors file's `y`, `label` or `target` is taken, and a table has none.
         image_size: Height and width that a folder's images are resized to, in pixels; without it
             all must have one size.
+        mixed_size: The same, for a folder in which they have several.
         audio_samples: Length that a folder's signals are cut or filled up to; by default that of
             the longest.
 
@@ -118,7 +120,11 @@ def read_dataset(
             such label.
     """
     if path.is_dir():
-        return _read_folder(path, label, image_size, audio_samples)
+        if label is not None:
+            raise DatasetError(
+                f"the labels of a folder are the names of its subfolders, got label {label!r}"
+            )
+        return _read_folder(path, image_size, mixed_size, audio_samples)
     head, size_bytes, digest = _look(path)
     raw = _read(path, head, size_bytes)
     arrays = {_ALIASES.get(name, name): array for name, array in raw.arrays.items()}
@@ -156,17 +162,15 @@ def take_rows(dataset: Dataset, rows: NDArray[np.intp]) -> Dataset:
 
 def _read_folder(
     path: Path,
-    label: str | None,
     image_size: tuple[int, int] | None,
+    mixed_size: tuple[int, int] | None,
     audio_samples: int | None,
 ) -> Dataset:
     from edgepack.runtime.dataset_folder import read_folder  # a device with a sensor has none
 
-    if label is not None:
-        raise DatasetError(
-            f"the labels of a folder are the names of its subfolders, got label {label!r}"
-        )
-    found = read_folder(path, image_size=image_size, audio_samples=audio_samples)
+    found = read_folder(
+        path, image_size=image_size, mixed_size=mixed_size, audio_samples=audio_samples
+    )
     return Dataset(
         arrays=found.arrays,
         named=True,

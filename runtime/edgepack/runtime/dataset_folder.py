@@ -63,7 +63,11 @@ class FolderRows:
 
 
 def read_folder(
-    folder: Path, *, image_size: tuple[int, int] | None, audio_samples: int | None
+    folder: Path,
+    *,
+    image_size: tuple[int, int] | None,
+    mixed_size: tuple[int, int] | None,
+    audio_samples: int | None,
 ) -> FolderRows:
     """Read a folder.
 
@@ -71,6 +75,7 @@ def read_folder(
         folder: Its files are all images, or all WAV.
         image_size: Height and width that images are resized to, in pixels; by default all must
             have one size.
+        mixed_size: The same, if they have several.
         audio_samples: Length that signals are cut or filled up to; by default that of the longest.
 
     Raises:
@@ -91,7 +96,7 @@ def read_folder(
     if kind == "image":
         from edgepack.runtime.dataset_images import read_images  # needs Pillow
 
-        array = read_images(files, digests, image_size)
+        array = read_images(files, digests, size=image_size, mixed_size=mixed_size)
     else:
         from edgepack.runtime.dataset_wav import read_signals
 

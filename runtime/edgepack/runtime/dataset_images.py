@@ -26,7 +26,11 @@ _Bytes = NDArray[np.uint8]
 
 
 def read_images(
-    files: Sequence[FolderFile], digests: FolderDigest, size: tuple[int, int] | None
+    files: Sequence[FolderFile],
+    digests: FolderDigest,
+    *,
+    size: tuple[int, int] | None,
+    mixed_size: tuple[int, int] | None,
 ) -> _Bytes:
     """Read images as uint8 (N, H, W, C): C is 1 if all of them are gray, else 3.
 
@@ -34,6 +38,7 @@ def read_images(
         files: Where they are.
         digests: Reads them.
         size: Height and width; images of another size are resized (bilinear, antialiased).
+        mixed_size: The same, if they have several sizes and `size` is None.
 
     Raises:
         DatasetError: Pillow is not installed; an image is damaged, too large or of another size.
@@ -42,6 +47,9 @@ def read_images(
     looks = [_look(image_module, file) for file in files]
     if size is None:
         size = looks[0][0]
+        if mixed_size is not None and any(found != size for found, _ in looks):
+            size = mixed_size
+            looks = [(size, is_gray) for _, is_gray in looks]
         for file, (found, _) in zip(files, looks, strict=True):
             if found != size:
                 raise DatasetError(

@@ -6,11 +6,12 @@ By name where both sides have names, otherwise by order; the two are never mixed
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from edgepack.bundle.contract import Contract, Datatype, TensorSpec
-from edgepack.runtime.dataset import Array, Dataset
+from edgepack.runtime.dataset import Array, Dataset, read_dataset
 from edgepack.runtime.errors import DatasetError
 from edgepack.runtime.tensors import DTYPES
 
@@ -23,6 +24,29 @@ class ArrangedInputs:
 
     inputs: dict[str, Array]
     messages: tuple[str, ...]
+
+
+def read_for_model(path: Path, contract: Contract, *, label: str | None = None) -> Dataset:
+    """Read rows for a model: a folder's images and signals at the size that it takes.
+
+    Where the contract takes images of any size, they are read as they are; if they have several,
+    as its steps would resize them.
+
+    Raises:
+        DatasetError: See `read_dataset`.
+    """
+    if not path.is_dir() or len(contract.inputs) != 1:
+        return read_dataset(path, label=label)
+    from edgepack.bundle.pre_shapes import model_inputs  # a device with a sensor has no folder
+
+    (spec,) = contract.inputs
+    return read_dataset(
+        path,
+        label=label,
+        image_size=_image_size(spec),
+        mixed_size=_image_size(model_inputs(contract)[0]),
+        audio_samples=spec.shape[1] if len(spec.shape) == 2 and spec.shape[1] > 0 else None,
+    )
 
 
 def to_inputs(dataset: Dataset, contract: Contract) -> dict[str, Array]:
@@ -63,6 +87,15 @@ def arrange(dataset: Dataset, specs: Sequence[TensorSpec]) -> ArrangedInputs:
 def made_up_names(input_name: str, columns: int) -> tuple[str, ...]:
     """Names for features that have none: "x0", "x1", … for an input called "x"."""
     return tuple(f"{input_name}{index}" for index in range(columns))
+
+
+def _image_size(spec: TensorSpec) -> tuple[int, int] | None:
+    """Height and width of the images that an input takes, if it says them."""
+    if len(spec.shape) != 4:
+        return None
+    first = 1 if spec.shape[3] in (1, 3) else 2
+    height, width = spec.shape[first : first + 2]
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _must_go_by_order(dataset: Dataset, specs: Sequence[TensorSpec]) -> bool:
