@@ -76,4 +76,4 @@ def test_inspect_shows_what_callers_give(edgepack, bundle):
     """The raw input, and each step from it."""
     shown = edgepack("inspect", bundle).out
     assert "UINT8" in shown
-    assert "step     image: resize height 8, width 8, method area\n" in shown
+    assert "step     image: resize height 8, method area, width 8\n" in shown
