@@ -55,7 +55,6 @@ MODELS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "model.pkl is empty"),
     "text": (b"hello\n" * 10, "is a text file; edgepack converts"),
     "noise": (bytes(range(256)) * 4, "is not a model that edgepack knows"),
-    "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "an HDF5 file"),
     "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TFLite file"),
     "encrypted": (b"Salted__" + bytes(64), "an encrypted file"),
     "truncated pickle": (pickle.dumps([1.5] * 99)[:50], "is damaged"),

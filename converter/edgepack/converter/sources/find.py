@@ -18,10 +18,10 @@ SOURCES = (
     "lightgbm_file",
     "catboost_file",
     "onnx_file",
+    "keras_file",
 )
 HEAD_BYTES = 4096
 _STRANGERS = (
-    (0, b"\x89HDF\r\n", "an HDF5 file (Keras)"),
     (4, b"TFL3", "a TFLite file"),
     (0, b"PAR1", "a Parquet file: that is data"),
     (0, b"\x93NUMPY", "a numpy array: that is data"),
@@ -112,5 +112,5 @@ def _stranger(head: bytes) -> str:
 def _known() -> str:
     return (
         "scikit-learn (.joblib, .pkl, .skops), XGBoost (.json, .ubj), LightGBM (.txt), CatBoost "
-        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors) and .onnx"
+        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors), Keras (.keras, .h5) and .onnx"
     )
