@@ -150,6 +150,21 @@ def read_verified(source: BlobSource, blob: Descriptor) -> bytes:
     return b"".join(verified_chunks(source, blob))
 
 
+def locate_verified(source: BlobSource, blob: Descriptor) -> Path | None:
+    """Check a blob that is a file of its own, and tell where it lies; None in an archive.
+
+    The file is read in pieces, so that checking it takes no memory.
+
+    Raises:
+        BundleError: As `verified_chunks`.
+    """
+    if not isinstance(source, LayoutBlobs):
+        return None
+    for _ in verified_chunks(source, blob):
+        pass
+    return source.path_of(blob.digest)
+
+
 @contextmanager
 def open_regular(path: Path, *, follow_links: bool = True) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file and tell its size in bytes.

@@ -6,8 +6,9 @@ wherever the blobs lie.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from edgepack.bundle.blobs import BlobSource, read_verified, verified_chunks
+from edgepack.bundle.blobs import BlobSource, locate_verified, read_verified, verified_chunks
 from edgepack.bundle.contract import Contract
 from edgepack.bundle.contract_codec import parse_contract
 from edgepack.bundle.descriptor import Descriptor
@@ -118,6 +119,21 @@ class Bundle:
             BundleError: Its bytes are gone or have changed since the bundle was opened.
         """
         return read_verified(self.source, self.layer(path).blob)
+
+    def locate(self, path: str) -> Path | None:
+        """Verify a file of the bundle and tell where it lies, if it is one of its own on disk.
+
+        In a device's store every file is, by the name of its SHA-256, and nobody changes it: it
+        may be mapped instead of read.
+
+        Returns:
+            Its place, or None in an archive.
+
+        Raises:
+            ManifestError: There is none at that path.
+            BundleError: Its bytes are gone or have changed since the bundle was opened.
+        """
+        return locate_verified(self.source, self.layer(path).blob)
 
     def read_blob(self, digest: str) -> bytes:
         """Read a blob of the bundle into memory and verify it.

@@ -6,7 +6,8 @@ contract suite in tests/runtime/test_runtime_engine_contract.py says what it mus
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from edgepack.bundle.contract import Variant
 from edgepack.runtime.options import SessionOptions
@@ -107,4 +108,22 @@ class Engine(Protocol):
             UnsupportedModelError: The file does not have the tensors that the variant's
                 bindings name, or needs what the engine lacks.
             EngineError: The engine failed to load the file.
+        """
+
+
+@runtime_checkable
+class MappingEngine(Engine, Protocol):
+    """An engine that can use a variant's files where they lie, without reading them."""
+
+    def open_on_disk(self, path: Path, variant: Variant, options: SessionOptions) -> Session:
+        """Load a variant from disk.
+
+        Args:
+            path: Its first file; the others lie in the same folder, by the names that the first
+                knows them by. Digests are already checked, and nobody changes these files.
+            variant: What the files are.
+            options: How to run.
+
+        Raises:
+            EngineError: As `open`.
         """

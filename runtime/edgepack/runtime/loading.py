@@ -1,12 +1,13 @@
 """From a bundle to a model that answers."""
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from edgepack.bundle import Bundle
 from edgepack.bundle.contract import Contract, Variant
 from edgepack.runtime.adapter import ordered, to_open
+from edgepack.runtime.engine import Engine, MappingEngine, Session
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.errors import VariantError
 from edgepack.runtime.model import Model
@@ -66,9 +67,26 @@ def load(
     chosen = ordered(contract, choose_variant(contract, variant))
     engine = engine_named(chosen.engine.engine)
     engine.check(chosen)
-    files = {path: source.read(path) for path in chosen.files}
-    session = engine.open(files, to_open(chosen), options or SessionOptions())
+    session = _open(engine, source, to_open(chosen), options or SessionOptions())
     return Model(contract, chosen, session, digest=source.digest)
+
+
+def _open(
+    engine: Engine, source: ModelSource, variant: Variant, options: SessionOptions
+) -> Session:
+    """Map the files of a large model where they lie, if they can be; read them otherwise."""
+    if len(variant.files) > 1 and isinstance(source, Bundle) and isinstance(engine, MappingEngine):
+        places = [source.locate(path) for path in variant.files]
+        first = places[0]
+        if first is not None and all(map(_keeps_name, places[1:], variant.files[1:])):
+            return engine.open_on_disk(first, variant, options)
+    files = {path: source.read(path) for path in variant.files}
+    return engine.open(files, variant, options)
+
+
+def _keeps_name(place: Path | None, path: str) -> bool:
+    """Whether a file is called on disk as in the bundle: the model looks for that name."""
+    return place is not None and place.name == PurePosixPath(path).name
 
 
 def choose_variant(contract: Contract, name: str | None) -> Variant:

@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from edgepack.runtime.tensors import Array
 
 _NAME: Final = "onnxruntime"
 _LOG_ERRORS_FATAL_ONLY: Final = 4
+_MAPPED_BYTES: Final = 32 << 20  # see `SessionOptions.repack`
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
 _TYPES: Final = {
     "tensor(bool)": Datatype.BOOL,
@@ -81,22 +83,69 @@ class OnnxRuntimeEngine:
     def open(
         self, files: Mapping[str, bytes], variant: Variant, options: SessionOptions
     ) -> Session:
-        """Load the first file of the variant."""
+        """Load the first file of the variant; large weights may be in others."""
         self.check(variant)
-        ort = _import()
-        path = variant.files[0]
+        outside = {outside_name(path, variant): files[path] for path in variant.files[1:]}
+        settings = session_options(options, sum(map(len, outside.values())))
+        model = files[variant.files[0]]
+        if not outside:
+            return _session(model, settings, variant)
         try:
-            inference = ort.InferenceSession(
-                files[path], session_options(options), providers=["CPUExecutionProvider"]
+            settings.add_external_initializers_from_files_in_memory(
+                list(outside), list(outside.values()), [len(data) for data in outside.values()]
             )
-        except _failures() as exc:
-            raise EngineError(f"{_NAME} cannot load {path}: {one_line(exc)}") from exc
-        _check_tensors(inference.get_inputs(), variant.inputs, f"{path}: input")
-        unfed = {node.name for node in inference.get_inputs()} - {b.tensor for b in variant.inputs}
-        if unfed:
-            raise UnsupportedModelError(f"{path}: nothing is bound to input {min(unfed)!r}")
-        _check_tensors(inference.get_outputs(), variant.outputs, f"{path}: output")
-        return _OnnxRuntimeSession(ort, inference, variant)
+        except AttributeError:  # before 1.24
+            import tempfile  # not for a device that restarts
+
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                path = Path(folder, "model.onnx")
+                for name, data in {path.name: model, **outside}.items():
+                    Path(folder, name).write_bytes(data)
+                return _session(path, settings, variant)
+        return _session(model, settings, variant)
+
+    def open_on_disk(self, path: Path, variant: Variant, options: SessionOptions) -> Session:
+        """Load the first file of the variant; it maps the others."""
+        self.check(variant)
+        names = [outside_name(item, variant) for item in variant.files[1:]]
+        try:
+            size_bytes = sum(path.with_name(name).stat().st_size for name in names)
+        except OSError as exc:
+            raise EngineError(f"{_NAME} cannot map {exc.filename}: {exc.strerror}") from exc
+        return _session(path, session_options(options, size_bytes), variant)
+
+
+def outside_name(path: str, variant: Variant) -> str:
+    """The name that a model file knows one of its weight files by: they share a folder.
+
+    Raises:
+        UnsupportedModelError: They do not.
+    """
+    folder = PurePosixPath(variant.files[0]).parent
+    if PurePosixPath(path).parent != folder:
+        raise UnsupportedModelError(
+            f"variant {variant.name!r}: file {path[:80]!r} must be in {str(folder)[:80]!r}"
+        )
+    return PurePosixPath(path).name
+
+
+def _session(model: bytes | Path, settings: Any, variant: Variant) -> Session:
+    ort = _import()
+    path = variant.files[0]
+    try:
+        inference = ort.InferenceSession(
+            str(model) if isinstance(model, Path) else model,
+            settings,
+            providers=["CPUExecutionProvider"],
+        )
+    except _failures() as exc:
+        raise EngineError(f"{_NAME} cannot load {path}: {one_line(exc)}") from exc
+    _check_tensors(inference.get_inputs(), variant.inputs, f"{path}: input")
+    unfed = {node.name for node in inference.get_inputs()} - {b.tensor for b in variant.inputs}
+    if unfed:
+        raise UnsupportedModelError(f"{path}: nothing is bound to input {min(unfed)!r}")
+    _check_tensors(inference.get_outputs(), variant.outputs, f"{path}: output")
+    return _OnnxRuntimeSession(ort, inference, variant)
 
 
 class _OnnxRuntimeSession:
@@ -192,19 +241,29 @@ def _failures() -> tuple[type[Exception], ...]:
     )
 
 
-def session_options(options: SessionOptions) -> Any:
+def session_options(options: SessionOptions, outside_bytes: int = 0) -> Any:
     """Say it in onnxruntime's own words.
+
+    Args:
+        options: What is wanted.
+        outside_bytes: Size of the weights that are in files of their own.
 
     Raises:
         EngineMissingError: The engine is not installed.
     """
-    settings = _import().SessionOptions()
+    ort = _import()
+    settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     settings.enable_cpu_mem_arena = options.arena
     spinning = "1" if options.spinning else "0"
     settings.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     settings.add_session_config_entry("session.inter_op.allow_spinning", spinning)
+    repack = options.repack
+    if not (outside_bytes < _MAPPED_BYTES if repack is None else repack):
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+        # The level above rearranges the weights of convolutions, into memory.
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     # What it logs as an error it also raises, and it writes to stderr past any log handler.
     settings.log_severity_level = _LOG_ERRORS_FATAL_ONLY
     return settings
