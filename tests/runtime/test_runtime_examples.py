@@ -8,6 +8,7 @@ import pytest
 MODULES = (
     "edgepack.runtime.affine",
     "edgepack.runtime.figures",
+    "edgepack.runtime.labels",
     "edgepack.runtime.preprocess_signals",
     "edgepack.runtime.selftest",
     "edgepack.runtime.tensors",

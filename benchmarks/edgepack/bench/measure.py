@@ -30,6 +30,7 @@ from edgepack.runtime import (
 from edgepack.runtime.dataset_inputs import read_for_model, to_inputs
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.figures import r2, same_labels
+from edgepack.runtime.labels import numbered
 from edgepack.runtime.parity import labels_of
 from edgepack.runtime.tensors import Array
 from edgepack.trust import strict_json
@@ -172,7 +173,8 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
     if contract.task is Task.CLASSIFICATION or _tells_outliers(contract.task, dataset.truth):
         labels = labels_of(outputs, contract.class_names)
         truth = dataset.truth_like(labels)
-        right = int(same_labels(dataset.truth if truth is None else truth, labels).sum())
+        truth = numbered(dataset.truth if truth is None else truth, labels, contract.class_names)
+        right = int(same_labels(truth, labels).sum())
         low, high = wilson_interval(right, dataset.rows)
         return Accuracy(
             rows=dataset.rows,

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgepack.bundle.contract import Task
+from edgepack.bundle.contract import Datatype, Task
 from edgepack.converter.errors import UnfitDataError
+from edgepack.runtime.labels import classes_of, numbered
 from edgepack.runtime.tensors import Array
 
 _MAX_SHOWN = 5
@@ -38,6 +39,35 @@ def fit_truth(
     return None, (f"the label is not used: there is no truth for {task.value}",)
 
 
+def names_of_folders(
+    folders: Sequence[str], outputs: Mapping[str, Array], class_names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the classes of a model that only numbers them, from the folders of its data.
+
+    Folders are numbered in the order of their names, as `keras.utils.image_dataset_from_directory`
+    and torchvision's `ImageFolder` do for training.
+
+    Args:
+        folders: Their names, sorted; empty if the data is no folder of classes.
+        outputs: The original's.
+        class_names: The model's own, or empty.
+
+    Returns:
+        The names, and messages.
+    """
+    label = outputs.get("label")
+    if class_names or not folders or label is None or label.dtype.kind not in "iu":
+        return tuple(class_names), ()
+    if all(name.isdecimal() for name in folders):
+        return (), ()
+    widths = {array.shape[1] for array in outputs.values() if array.ndim == 2}
+    if len(folders) not in widths:
+        return (), ()
+    told = ", ".join(f"{index} {name[:40]}" for index, name in enumerate(folders[:_MAX_SHOWN]))
+    more = ", …" if len(folders) > _MAX_SHOWN else ""
+    return tuple(folders), (f"classes are numbered in the order of the folders: {told}{more}",)
+
+
 def looks_like_classes(truth: Array, columns: int) -> bool:
     """Tell whether truths are numbers of one of so many classes, or names of them."""
     if truth.ndim != 1 or columns < 2:
@@ -56,11 +86,17 @@ def _classes(
     found = sorted({str(item) for item in truth.tolist()})
     if len(found) < 2:
         raise UnfitDataError(f"the label must have at least 2 classes, got only {found[0]!r}")
-    fitted = _as_text(truth) if labels.dtype == np.object_ else _as_whole(truth, class_names)
+    fitted = numbered(truth, labels, class_names)
     known = set(class_names)
+    names = set(found)
+    if fitted is truth:
+        fitted = _as_text(truth) if labels.dtype == np.object_ else _as_whole(truth, class_names)
+        names = {str(item) for item in fitted.tolist()}
+        if labels.dtype.kind in "iu" and classes_of(tuple(class_names), Datatype.INT64) is None:
+            known = {str(index) for index in range(len(class_names))}
     if not known:
         return fitted, ()
-    unknown = sorted({str(item) for item in fitted.tolist()} - known)
+    unknown = sorted(names - known)
     if len(unknown) == len(found):
         raise UnfitDataError(
             f"the label has none of the model's classes: it has {_shown(found)}, "

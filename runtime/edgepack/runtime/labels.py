@@ -4,7 +4,7 @@ A TFLite file has no text and needs no ArgMax of its own: `derive="argmax"` in a
 runtime choose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -73,3 +73,24 @@ def classes_of(class_names: tuple[str, ...], datatype: Datatype) -> Array | None
     if min(numbers) < limits.min or max(numbers) > limits.max:
         return None
     return np.array(numbers, dtype=dtype)
+
+
+def numbered(truth: Array, labels: Array, class_names: Sequence[str]) -> Array:
+    """A truth that names classes, as their numbers, where a model's labels are numbers of them.
+
+    Args:
+        truth: (N,); given back as it is where it is not text.
+        labels: The model's, for their kind.
+        class_names: The contract's: a label that none of them reads as is an index into them.
+
+    Returns:
+        int64 (N,), -1 for a name that is no class; or the truth as it is.
+
+    >>> numbered(strings(["dog", "cat"], (2,)), np.array([0, 0]), ("cat", "dog")).tolist()
+    [1, 0]
+    """
+    is_named = truth.dtype == np.object_ and labels.dtype.kind in "iu" and bool(class_names)
+    if not is_named or classes_of(tuple(class_names), Datatype.INT64) is not None:
+        return truth
+    places = {name: index for index, name in enumerate(class_names)}
+    return np.array([places.get(str(item), -1) for item in truth.tolist()], dtype=np.int64)
