@@ -3,15 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from edgepack.bundle.contract import Datatype, TensorBinding
+from edgepack.bundle.contract import TensorBinding
 from edgepack.converter.errors import UnsupportedModelError
-from edgepack.converter.sources.source import Exported, ExportFacts, FileSummary
-from edgepack.runtime.flatbuffer import DamagedFileError
-from edgepack.runtime.tflite_file import FileTensor, Graph, read_tflite
-
-_SCHEMA_VERSION = 3
-_FLOAT_BYTES = 4
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "TRANSPOSE_CONV")
+from edgepack.converter.sources.source import Exported, ExportFacts
+from edgepack.converter.tflite_graph import TfliteTensor, summarise, tensors_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,76 +46,48 @@ def exported_tflite(
 
     Raises:
         UnsupportedModelError: The converter gave other tensors than the model has.
+        ModelFileError: It wrote a damaged file.
     """
-    graph = _graph(file)
-    found = {
-        graph.tensors[place].name: graph.tensors[place] for place in (*graph.inputs, *graph.outputs)
-    }
+    taken, given = (_by_name(found) for found in tensors_of(file.data))
     made = dict(zip(outputs, file.outputs, strict=True))
+    scores = next((made[tensor] for tensor in tensors.values() if tensor in made), None)
     bound = []
     for name in wanted:
-        tensor, derive = tensors[name], None
-        if tensor not in made:  # the ONNX file has a node for it
-            tensor, derive = (
-                next(made_by for made_by in tensors.values() if made_by in made),
-                "argmax",
-            )
-        bound.append(_binding(name, found, made[tensor], derive))
+        tensor = made.get(tensors[name])
+        if tensor is not None:
+            bound.append(_binding(name, given, tensor, None))
+        elif scores is not None:  # the ONNX file has a node for it
+            bound.append(_binding(name, given, scores, "argmax"))
     return Exported(
         data=file.data,
         facts=ExportFacts(
             inputs=tuple(
-                _binding(name, found, tensor, None)
+                _binding(name, taken, tensor, None)
                 for name, tensor in zip(inputs, file.inputs, strict=True)
             ),
             outputs=tuple(bound),
-            summary=_summary(graph),
+            summary=summarise(file.data),
             messages=file.messages,
         ),
     )
 
 
-def _graph(file: TfliteFile) -> Graph:
-    try:
-        return read_tflite(file.data).graphs[0]
-    except DamagedFileError as exc:
-        raise UnsupportedModelError(f"the converter wrote a damaged TFLite file: {exc}") from exc
-
-
-def _summary(graph: Graph) -> FileSummary:
-    from ai_edge_litert.schema_py_generated import BuiltinOperator
-
-    names = {number: name for name, number in vars(BuiltinOperator).items() if name.isupper()}
-    versions: dict[str, int] = {}
-    weights = 0
-    for operator in graph.operators:
-        name = operator.custom or names.get(operator.builtin, str(operator.builtin))
-        versions[name] = max(operator.version, versions.get(name, 0))
-        if name in _WEIGHTED:
-            places = [place for place in operator.inputs[:2] if place >= 0]
-            weights += sum(graph.tensors[place].constant_bytes for place in places) // _FLOAT_BYTES
-    return FileSummary(
-        opsets=dict(sorted(versions.items())),
-        operators=tuple(f"tflite::{name}" for name in sorted(versions)),
-        weights=weights,
-        ir_version=_SCHEMA_VERSION,
-    )
+def _by_name(tensors: Sequence[TfliteTensor]) -> dict[str, TfliteTensor]:
+    return {tensor.name: tensor for tensor in tensors}
 
 
 def _binding(
-    name: str, found: Mapping[str, FileTensor], tensor: str, derive: str | None
+    name: str, found: Mapping[str, TfliteTensor], tensor: str, derive: str | None
 ) -> TensorBinding:
     if tensor not in found:
         raise UnsupportedModelError(f"the TFLite file has no tensor {tensor!r} for {name!r}")
     item = found[tensor]
-    datatype = item.datatype
-    if datatype is None or item.scales:
-        raise UnsupportedModelError(f"tensor {tensor!r} of the TFLite file must be plain numbers")
-    rows = item.shape[0] if item.shape else -1
     return TensorBinding(
         name=name,
         tensor=tensor,
-        dtype=Datatype(datatype),
-        batch=rows if rows > 0 else None,
+        dtype=item.datatype,
+        scale=item.scale,
+        zero_point=item.zero_point,
+        batch=item.batch,
         derive=derive,
     )
