@@ -12,6 +12,7 @@ from edgepack.bench.figure import Measurement
 NAMES: Final = (
     "predict_overhead",
     "session_settings",
+    "mapped_weights",
     "monitor_cost",
     "agent_footprint",
     "conversion_time",
