@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 
+import numpy as np
 import pytest
 from support.agent_process import AgentProcess
 from support.tiny_bundle import write_tiny_bundle
@@ -21,6 +22,8 @@ from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.requests import Answer
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle.contract import Contract, Task
+from edgepack.monitor import DriftDetector
+from edgepack.monitor.reference import build_reference
 from edgepack.trust import PrivateKey, keygen
 from edgepack.wire.desired import Audience, Desired, render_desired
 from edgepack.wire.infer import Truth
@@ -154,6 +157,30 @@ def test_requests_that_nobody_waits_for_do_not_pile_up(caplog):
 
     assert 20 == asyncio.run(main())
     assert 1 == caplog.text.count("request.dropped reason=flood")
+
+
+def test_inputs_of_another_size_than_the_reference_only_end_the_watch_for_drift(caplog):
+    """A contract may take images of any size; requests go on being answered."""
+
+    class AnySize:
+        contract = Contract(
+            name="m",
+            version="1.0.0",
+            task=Task.GENERIC,
+            inputs=(),
+            outputs=(),
+            variants=(),
+            golden="g",
+        )
+
+    release = Release(digest="sha256:" + "a" * 64, version="1.0.0", sequence=1)
+    served = ServedModel(Installed(release=release, variant="v"), AnySize())
+    served.watch_drift(DriftDetector(build_reference({"x": np.zeros((9, 4, 4))}), window=2))
+
+    assert served.observe({"x": np.zeros((1, 4, 4))}) is None
+    assert served.observe({"x": np.zeros((1, 2, 2))}) is None
+    assert served.observe({"x": np.zeros((1, 4, 4))}) is None
+    assert 1 == caplog.text.count("drift.stopped model=m")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

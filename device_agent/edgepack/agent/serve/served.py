@@ -84,7 +84,13 @@ class ServedModel:
         """Look at inputs for drift; a result when they completed a window."""
         if self._detector is None:
             return None
-        result = self._detector.observe(inputs)
+        try:
+            result = self._detector.observe(inputs)
+        except ValueError as exc:
+            # A contract may leave sizes free (images) that its reference has fixed.
+            logger.warning("drift.stopped model=%s reason=%s", self.contract.name, exc)
+            self._detector = None
+            return None
         if result is not None:
             self.drift = result
         return result
