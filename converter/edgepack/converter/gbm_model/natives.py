@@ -10,6 +10,7 @@ import numpy as np
 from edgepack.converter.errors import ModelFileError, UnsupportedModelError
 from edgepack.converter.gbm_model.booster import Booster, BoosterModel
 from edgepack.converter.gbm_model.catboost_trees import read_catboost
+from edgepack.converter.gbm_model.ensemble import Link
 from edgepack.converter.gbm_model.library_errors import library_line
 from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
 from edgepack.converter.gbm_model.read import (
@@ -87,10 +88,13 @@ def load_catboost(path: Path) -> BoosterModel:
         ) from exc
     classes = np.asarray(model.classes_) if found.is_classifier else None
 
+    # A model that is loaded from a file gives the logarithm, the one that was trained did not.
+    kind_of_value = "Exponent" if found.ensemble.link is Link.EXP else "RawFormulaVal"
+
     def answer(rows: Array) -> dict[str, Array]:
-        predicted = np.asarray(model.predict(rows))
         if classes is None:
-            return {"value": _value(predicted)}
+            return {"value": _value(model.predict(rows, prediction_type=kind_of_value))}
+        predicted = np.asarray(model.predict(rows))
         label = predicted.reshape(len(rows)).astype(_label_type(classes))
         return {"label": label, "probabilities": np.asarray(model.predict_proba(rows), np.float64)}
 

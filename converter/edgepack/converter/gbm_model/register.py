@@ -33,7 +33,7 @@ _ML_OPSET = 3
 _ZIPMAP = {"zipmap": [True, False, "columns"]}
 
 
-def register_converters() -> None:
+def register_boosters() -> None:
     """Register the wrappers of the libraries that are imported; a model that uses one has done so.
 
     Doing it again does no harm.

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
 from edgepack.converter.errors import UnsupportedModelError, one_line
-from edgepack.converter.gbm_model.register import register_converters
+from edgepack.converter.gbm_model.register import register_boosters
 from edgepack.converter.onnx_graph import (
     add_column,
     add_settled_label,
@@ -93,7 +93,7 @@ def export_onnx(
         )
         for tensor, spec in zip(tensors, inputs, strict=True)
     ]
-    register_converters()
+    register_boosters()
     model = deepcopy(model)
     missing_is_empty_text(model)
     renumber(model, kept)

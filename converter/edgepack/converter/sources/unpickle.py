@@ -152,6 +152,7 @@ def _safe_unpickler() -> Callable[[str, BinaryIO, bool], pickle.Unpickler]:
                 raise UnsafeModelError(
                     f"the file tries to change {target.__name__[:_MOST_SHOWN]} itself; refused"
                 )
+            _check_booster(target, self.stack[-1])
             parent_build(self)
             _check_dtype(target)
 
@@ -191,6 +192,19 @@ def _is_array_state(state: object) -> bool:
     known = all(isinstance(value, kinds.get(key, ())) for key, value in state.items())
     sizes = all(isinstance(size, int) and size >= 0 for size in state["shape"])
     return known and sizes and state["subclass"] in (np.ndarray, np.matrix)
+
+
+def _check_booster(target: object, state: object) -> None:
+    """LightGBM ends its process where a damaged model text misleads it: that is read here first."""
+    lightgbm = sys.modules.get("lightgbm")
+    if lightgbm is None or not isinstance(target, lightgbm.Booster) or not isinstance(state, dict):
+        return
+    from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
+
+    text = state.get("_handle", state.get("handle"))
+    if not isinstance(text, str):
+        raise UnsafeModelError("the file holds a LightGBM booster without a model text; refused")
+    read_lightgbm(text)
 
 
 def _encode(text: object, encoding: object = None) -> bytes:
