@@ -1,5 +1,6 @@
 """Small TFLite files made by code, with the schema that ships with LiteRT."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -115,6 +116,45 @@ def quantized_file(batch: int = -1) -> bytes:
         ["qx"],
         ["qy"],
     )
+
+
+def network_file(*, batch: int = -1, hidden: int = 64, classes: int = 4, seed: int = 0) -> bytes:
+    """A classifier of 8 features: two layers with ReLU, then logits and their softmax."""
+    rng = np.random.default_rng(seed)
+    sizes = [8, hidden, hidden, classes]
+    tensors = [Tensor(name="x", shape=(batch, 8))]
+    ops = []
+    last = "x"
+    for layer, (width, wide) in enumerate(itertools.pairwise(sizes)):
+        weights = rng.normal(size=(wide, width)).astype(np.float32) / np.sqrt(width)
+        bias = rng.normal(size=wide).astype(np.float32) / 4
+        names = [f"layer{layer};fused", f"w{layer}", f"b{layer}"]
+        tensors += [
+            Tensor(name=names[1], shape=(wide, width), value=weights),
+            Tensor(name=names[2], shape=(wide,), value=bias),
+            Tensor(name=names[0], shape=(batch, wide)),
+        ]
+        ops.append(
+            Op(
+                kind="FULLY_CONNECTED",
+                inputs=[last, *names[1:]],
+                outputs=[names[0]],
+                options={"fusedActivationFunction": int(layer < len(sizes) - 2)},
+                options_class="FullyConnectedOptions",
+            )
+        )
+        last = names[0]
+    tensors.append(Tensor(name="probabilities", shape=(batch, classes)))
+    ops.append(
+        Op(
+            kind="SOFTMAX",
+            inputs=[last],
+            outputs=["probabilities"],
+            options={"beta": 1.0},
+            options_class="SoftmaxOptions",
+        )
+    )
+    return tflite_bytes(tensors, ops, ["x"], ["probabilities"])
 
 
 def _tensor(item: Tensor, buffers: list) -> schema.TensorT:
