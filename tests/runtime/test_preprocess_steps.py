@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import subprocess
 import sys
 
@@ -362,6 +363,44 @@ def test_images_come_out_to_the_bit():
     found = run(image, *CHAIN)
     digest = hashlib.sha256(found.astype("<f4").tobytes()).hexdigest()
     assert "c53db942dd7ef387" == digest[:16]
+
+
+DIGESTS = """
+import hashlib
+import numpy as np
+from edgepack.runtime.preprocess import apply_steps, parse_steps
+image = (np.arange(2 * 37 * 53 * 3) * 37 % 251).astype(np.uint8).reshape(2, 37, 53, 3)
+sound = ((np.arange(2 * 4000) * 7919 % 1000) / 500 - 1).astype(np.float32).reshape(2, 4000)
+size = {"step": "resize", "input": "x", "height": 20, "width": 71}
+steps = [
+    (image, {**size, "method": "bilinear"}),
+    (image.astype(np.float32), {**size, "method": "bilinear", "antialias": True}),
+    (image.astype(np.float32), {**size, "method": "area"}),
+    (sound, {"step": "log-mel", "input": "x", "rate": 8000, "frame": 200, "hop": 80, "mels": 12}),
+]
+for array, step in steps:
+    found = apply_steps(parse_steps([step]), {"x": array})["x"]
+    print(hashlib.sha256(found.tobytes()).hexdigest())
+"""
+
+
+def test_a_plainer_processor_computes_the_same():
+    """Without the vector instructions that numpy chooses while it runs."""
+    name = "_multiarray_umath"  # numpy 2 has moved it
+    core = sys.modules.get(f"numpy._core.{name}") or sys.modules[f"numpy.core.{name}"]
+    features = [item for item in core.__cpu_dispatch__ if core.__cpu_features__[item]]
+    found = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", DIGESTS],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(disabled)},
+        ).stdout
+        for disabled in ([], features)
+    ]
+    assert 4 == len(found[0].splitlines())
+    assert found[0] == found[1]
 
 
 def test_steps_are_only_loaded_for_models_that_have_some():

@@ -37,12 +37,12 @@ def resize(images: Array, step: Resize) -> Array:
             images = images.take(chosen, axis + offset)
         return images
     dtype = images.dtype
-    real = images.astype(np.float64 if dtype == np.float64 else np.float32, copy=False)
+    real = images
     for offset, size in enumerate(sizes):
         if real.shape[axis + offset] != size:
             taps = _taps(real.shape[axis + offset], size, step.method, step.antialias)
             real = _weighted(real, taps, axis + offset)
-    if dtype.kind not in "iu":
+    if dtype.kind not in "iu" or real is images:
         return real.astype(dtype, copy=False)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(real), limits.min, limits.max).astype(dtype)
@@ -87,11 +87,15 @@ def _nearest(old: int, new: int) -> npt.NDArray[np.intp]:
 
 def _weighted(images: Array, taps: _Taps, axis: int) -> Array:
     indices, weights = taps
+    kind = np.dtype(np.float64 if images.dtype == np.float64 else np.float32)
     shape = [1] * images.ndim
     shape[axis] = -1
+    if indices.size >= images.shape[axis]:
+        images = images.astype(kind, copy=False)
     total: Array | None = None
-    for chosen, weight in zip(indices, weights.astype(images.dtype), strict=True):
-        part = images.take(chosen, axis)
+    for chosen, weight in zip(indices, weights.astype(kind), strict=True):
+        # Otherwise cast once they are chosen: most rows of the image are not looked at.
+        part = images.take(chosen, axis).astype(kind, copy=False)
         part *= weight.reshape(shape)
         total = part if total is None else np.add(total, part, out=total)
     assert total is not None
