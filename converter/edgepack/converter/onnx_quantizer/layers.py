@@ -82,5 +82,27 @@ def activations_of(model: ModelProto, names: Sequence[str]) -> list[str]:
     return list(found)
 
 
+def before_activations(model: ModelProto) -> dict[str, str]:
+    """Tensors that nothing but a Relu or Clip reads, and what that gives.
+
+    Both are part of the rounding: the first needs no range of its own, for what the second would
+    cut off may as well be cut off before.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {item.name for item in model.graph.output}
+    outputs |= {item.name for item in model.graph.input}
+    return {
+        name: nodes[0].output[0]
+        for name, nodes in readers.items()
+        if len(nodes) == 1
+        and nodes[0].op_type in ("Relu", "Clip")
+        and nodes[0].input[0] == name
+        and name not in outputs
+    }
+
+
 def _tensors(node: NodeProto) -> list[str]:
     return [*node.input, *node.output]

@@ -12,6 +12,7 @@ from edgepack.converter.onnx_graph import QUANTIZABLE
 from edgepack.converter.onnx_quantizer.layers import (
     PASSING,
     activations_of,
+    before_activations,
     chosen_layers,
     passing_nodes,
 )
@@ -26,7 +27,9 @@ _TYPES: Final = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
 def calibrated_tensors(model: ModelProto) -> list[str]:
     """Names of the activations whose ranges are needed, whatever is kept in float."""
     layers = chosen_layers(model, ())
-    return activations_of(model, [*layers, *passing_nodes(model, layers, ())])
+    before = before_activations(model)
+    found = activations_of(model, [*layers, *passing_nodes(model, layers, ())])
+    return [name for name in found if name not in before]
 
 
 def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> ModelProto:
@@ -44,9 +47,11 @@ def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> Mo
     chosen = layers + passing_nodes(model, layers, wish.keep_float)
     copy = ModelProto()
     copy.CopyFrom(model)
+    before = before_activations(model)
+    known = {**ranges, **{name: ranges[after] for name, after in before.items() if after in ranges}}
     data = {
         name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-        for name, (low, high) in ranges.items()
+        for name, (low, high) in known.items()
     }
     with quiet():
         quantizer = QDQQuantizer(
