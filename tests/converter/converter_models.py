@@ -82,8 +82,9 @@ def run(model: Path, data: Table, folder: Path, **more: Any) -> ConvertReport:
 
 
 def variant(report: ConvertReport, name: str) -> VariantReport:
-    """The report on one variant."""
-    return next(item for item in report.variants if item.name == name)
+    """The report on one variant, or on the first candidate for it where none is kept."""
+    named = [item for item in report.variants if item.name == name]
+    return named[0] if named else next(v for v in report.variants if v.name.startswith(f"{name}-"))
 
 
 def opened(report: ConvertReport) -> Bundle:

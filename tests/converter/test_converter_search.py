@@ -2,6 +2,7 @@ import io
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from edgepack.converter.errors import WorkerError
 from edgepack.converter.parity import HeldOut
 from edgepack.converter.search.cache import AnswerCache, key_of, state_of
 from edgepack.converter.search.pareto import Point, dominated
-from edgepack.converter.search.plans import plans_for
+from edgepack.converter.search.plans import Pinned, Plan, plans_for
 from edgepack.converter.search.verdict import judge_outputs
 from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.worker_messages import Message
@@ -59,13 +60,25 @@ def test_one_of_each_family_always_stays() -> None:
         assert len(dominated(points)) < len(points)
 
 
+def plans(file_format: str, precision: Precision, **more: Any) -> list[Plan]:
+    return plans_for(file_format, SUMMARY, Pinned(precisions=(precision,), **more))
+
+
+def test_what_a_recipe_pins_is_in_every_plan() -> None:
+    """One way to calibrate leaves one candidate of those that differed in it only."""
+    found = plans("onnx", Precision.INT8, calibration="entropy", keep_float=("conv1",))
+    assert {"entropy"} == {plan.wish.calibration for plan in found}
+    assert {("conv1",)} == {plan.wish.keep_float for plan in found}
+    assert len(found) == len({plan.wish for plan in found}) < len(plans("onnx", Precision.INT8))
+
+
 def test_a_plan_is_made_for_what_was_asked_only() -> None:
     """int8 asked for by name brings no fp16 and nothing dynamic."""
-    assert {"int8 static"} == {p.family for p in plans_for("onnx", SUMMARY, [Precision.INT8])}
-    assert {"fp16"} == {p.family for p in plans_for("tflite", SUMMARY, [Precision.FP16])}
-    auto = plans_for("onnx", SUMMARY, [Precision.AUTO])
+    assert {"int8 static"} == {p.family for p in plans("onnx", Precision.INT8)}
+    assert {"fp16"} == {p.family for p in plans("tflite", Precision.FP16)}
+    auto = plans("onnx", Precision.AUTO)
     assert {"int8 static", "int8 dynamic", "fp16"} == {p.family for p in auto}
-    assert [] == plans_for("onnx", SUMMARY, [Precision.FP32])
+    assert [] == plans("onnx", Precision.FP32)
 
 
 def judged(right: int, ours: int, rows: int = 100, truth: bool = True):

@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what the model is for (default: model and data tell)",
     )
     parser.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with preprocessing and settings, which other options override "
+        "(default: none)",
+    )
+    parser.add_argument(
         "--format",
         nargs="+",
         choices=FORMATS,
@@ -123,8 +130,9 @@ def run(args: argparse.Namespace) -> int:
         name=args.name,
         version=args.version,
         task=None if args.task is None else Task(args.task),
-        precision=tuple(Precision(name) for name in args.precision or ["auto"]),
-        formats=tuple(args.format or FORMATS),
+        precision=tuple(Precision(name) for name in args.precision) if args.precision else None,
+        formats=tuple(args.format or ()),
+        recipe=args.recipe,
         model_factory=args.model_factory,
         input_shapes=tuple(args.input_shape),
         cache=None if args.no_cache else default_folder(),

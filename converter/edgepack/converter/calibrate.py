@@ -1,18 +1,17 @@
 """The rows that set the ranges of int8, as the fp32 file's own tensors. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgepack.bundle.contract import TensorSpec
-from edgepack.converter.draft import Candidate
+from edgepack.converter.draft import Candidate, Draft
 from edgepack.converter.match import narrow
 from edgepack.runtime.tensors import Array
 
 
 def calibration_feeds(
-    specs: Sequence[TensorSpec],
+    draft: Draft,
     arrays: Mapping[str, Array],
     rows: NDArray[np.int64],
     candidate: Candidate,
@@ -27,4 +26,5 @@ def calibration_feeds(
         if array.dtype.kind == "f":
             whole &= np.isfinite(array).reshape(len(rows), -1).all(axis=1)
     tensors = {binding.name: binding.tensor for binding in candidate.facts.inputs}
-    return {tensors[name]: array[whole] for name, array in narrow(specs, chosen).items()}
+    given = narrow(draft.inputs, {name: array[whole] for name, array in chosen.items()})
+    return {tensors[name]: array for name, array in draft.prepared(given).items()}

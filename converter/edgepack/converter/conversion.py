@@ -34,6 +34,13 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
         BundleError: The bundle cannot be written.
         KeyboardInterrupt: Nothing is left behind.
     """
+    recipe = None
+    if request.recipe is not None:
+        from edgepack.converter.recipe import read_recipe  # nobody else has to wait for it
+        from edgepack.converter.recipe_request import with_recipe
+
+        recipe = read_recipe(request.recipe)
+        request = with_recipe(request, recipe)
     _check(request)
     name = model_name(request.name, request.model)
     version = model_version(request.version, name, request.output)
@@ -53,8 +60,15 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
         ) as child,
     ):
         from edgepack.converter.pipeline import Pipeline
+        from edgepack.converter.recipe import Recipe
 
-        pipeline = Pipeline(request=request, recognised=recognised, scratch=scratch, tell=tell)
+        pipeline = Pipeline(
+            request=request,
+            recognised=recognised,
+            scratch=scratch,
+            tell=tell,
+            recipe=recipe or Recipe(),
+        )
         return pipeline.run(child, name=name, version=version)
 
 

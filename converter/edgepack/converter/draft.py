@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgepack.bundle.contract import (
+    DERIVED_LABEL,
+    PREPROCESSING,
     Contract,
     Datatype,
     EngineRequirements,
@@ -14,6 +16,8 @@ from edgepack.bundle.contract import (
     Tolerances,
     Variant,
 )
+from edgepack.converter.external_data import split, weights_name
+from edgepack.converter.match import narrow
 from edgepack.converter.sources.source import Exported, ExportFacts
 from edgepack.runtime.tensors import Array, datatype_of
 
@@ -64,7 +68,7 @@ class Candidate:
         """Its files by their paths in the bundle, the model first."""
         files = {self.path: self.data}
         if self.weights is not None:
-            files[f"{self.path}.data"] = self.weights
+            files[f"{self.name}/{weights_name(self.weights)}"] = self.weights
         return files
 
     @property
@@ -77,6 +81,13 @@ class Candidate:
         kept = tuple(item for item in self.facts.outputs if item.name != output)
         facts = replace(self.facts, outputs=kept)
         return replace(self, exported=replace(self.exported, facts=facts))
+
+    def with_weights_outside(self) -> "Candidate":
+        """The same with large weights in a second file, which a device maps; for packing."""
+        if self.format != "onnx" or self.weights is not None:
+            return self
+        model, weights = split(self.data)
+        return replace(self, exported=replace(self.exported, data=model), weights=weights)
 
     def variant(self, parity: Parity = _NOT_MEASURED) -> Variant:
         """The candidate as the contract describes it."""
@@ -106,6 +117,15 @@ class Draft:
     outputs: tuple[TensorSpec, ...]
     class_names: tuple[str, ...]
     tolerances: Tolerances
+    pre: tuple[dict[str, object], ...] = ()
+
+    def prepared(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        """What the model takes, of what callers give."""
+        if not self.pre:
+            return dict(arrays)
+        from edgepack.runtime.preprocess import apply_steps, parse_steps
+
+        return apply_steps(parse_steps(self.pre), narrow(self.inputs, arrays))
 
     def contract(self, variants: Sequence[Variant]) -> Contract:
         """The contract with these variants."""
@@ -120,7 +140,8 @@ class Draft:
             variants=tuple(variants),
             golden=GOLDEN_PATH,
             reference=REFERENCE_PATH,
-            requires=_features(variants),
+            pre=self.pre,
+            requires=_features(variants, self.pre),
         )
 
     def with_nonfinite(self, nonfinite: Nonfinite) -> "Draft":
@@ -135,10 +156,10 @@ class Draft:
         )
 
 
-def _features(variants: Sequence[Variant]) -> tuple[str, ...]:
+def _features(variants: Sequence[Variant], pre: tuple[dict[str, object], ...]) -> tuple[str, ...]:
     """What a reader must know to use these variants."""
     derived = any(item.derive for variant in variants for item in variant.outputs)
-    return ("derived-label",) if derived else ()
+    return ((DERIVED_LABEL,) if derived else ()) + ((PREPROCESSING,) if pre else ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,15 @@ needs itself.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgepack.bundle import Part, bundle_filename
 from edgepack.converter import card, provenance
 from edgepack.converter.child import Child
 from edgepack.converter.errors import RequestError
 from edgepack.converter.pack import data_part, document_part, model_part, pack
 from edgepack.converter.prove import ProvenModel, prove
+from edgepack.converter.recipe import Recipe
 from edgepack.converter.reference import render_reference
 from edgepack.converter.report import ConvertReport
 from edgepack.converter.request import ConvertRequest, Stage, Teller
@@ -28,8 +31,10 @@ from edgepack.converter.sources.source import ArrayShape, LoadOptions, ModelFact
 from edgepack.converter.worker_process import WorkerProcess
 from edgepack.runtime.dataset import Dataset, read_dataset
 from edgepack.runtime.engines import engine_named
+from edgepack.runtime.errors import DatasetError
 from edgepack.runtime.golden import render_golden
-from edgepack.trust.strict_json import JsonValue
+from edgepack.runtime.preprocess import apply_steps, parse_steps
+from edgepack.runtime.tensors import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +46,14 @@ class Pipeline:
         recognised: What the model file is.
         scratch: Folder for temporary files; the caller removes it.
         tell: Takes progress.
+        recipe: What it says has been put into the request, where the request has a place for it.
     """
 
     request: ConvertRequest
     recognised: Recognised
     scratch: str
     tell: Teller
+    recipe: Recipe
 
     def run(self, child: Child, *, name: str, version: str) -> ConvertReport:
         """Convert: see `edgepack.converter.convert`."""
@@ -57,19 +64,24 @@ class Pipeline:
         original = OriginalModel(
             WorkerProcess(child),
             request.model,
-            _load_options(request, dataset),
+            _load_options(request, dataset, self.recipe),
             cache=AnswerCache(None) if request.runs_own_code else cache,
             context=(self.recognised.module, digest, state_of(request.model)),
         )
         original.begin()
-        ground = _lay_ground(request, dataset or self._read_data(), digest)
+        ground = _lay_ground(request, digest)
+        try:
+            dataset = dataset or self._read_data()
+        except DatasetError:
+            dataset = self._read_data(_image_size(original.facts()))
         facts = original.facts()
         self.tell(Stage.EXPORT, f"{facts.framework} {facts.description}")
         proven = prove(
             original,
             facts=facts,
-            dataset=ground.dataset,
+            dataset=dataset,
             request=request,
+            recipe=self.recipe,
             identity=(name, version),
             tell=self.tell,
         )
@@ -80,31 +92,39 @@ class Pipeline:
             cache=cache,
             workers=request.workers,
         ) as pool:
-            proven = widen(proven, original, facts, pool, request=request, tell=self.tell)
+            proven = widen(
+                proven, original, facts, pool, request=request, recipe=self.recipe, tell=self.tell
+            )
         self.tell(Stage.PARITY, "evidence: robustness, importance, per class")
         proof = Proof(draft=proven.draft, held_out=proven.held_out, original=original)
         found = gather(proof, proven.kept)
         child.kill()  # its memory is free before the bundle is tested
-        return self._write(ground, facts, proven, found)
+        parts = _parts(request, ground, facts, proven, dataset=dataset, recipe=self.recipe)
+        parts.append(document_part(evidence.PATH, evidence.render(found, proven)))
+        return self._write(ground, facts, proven, parts)
 
-    def _read_data(self) -> Dataset:
+    def _read_data(self, image_size: tuple[int, int] | None = None) -> Dataset:
+        """Read the data; images of several sizes need the size to resize them to."""
         if self.request.data is None:
             raise RequestError("data is needed")
-        return read_dataset(self.request.data, label=self.request.label)
+        return read_dataset(
+            self.request.data,
+            label=self.request.label,
+            image_size=self.recipe.image_size or image_size,
+            audio_samples=self.recipe.data.audio_samples,
+        )
 
     def _write(
         self,
         ground: "_Ground",
         facts: ModelFacts,
         proven: ProvenModel,
-        found: dict[str, JsonValue],
+        parts: list[Part],
     ) -> ConvertReport:
         request = self.request
         contract = proven.contract()
         self.tell(Stage.PACK, bundle_filename(contract))
         messages = (*facts.messages, *proven.messages)
-        parts = _parts(request, ground, facts, proven, messages)
-        parts.append(document_part(evidence.PATH, evidence.render(found, proven)))
         self.tell(
             Stage.SIGN, "with development keys" if ground.signer.keys else "with the release key"
         )
@@ -139,15 +159,13 @@ class _Ground:
     """What is known before the model is.
 
     Attributes:
-        dataset: All rows.
-        data_path: Their file.
+        data_path: The rows' file or folder.
         signer: Who will sign.
         model_digest: Of the model file.
         git: State of the work tree that the model file lies in.
         licence: Text to pack, or None.
     """
 
-    dataset: Dataset
     data_path: Path
     signer: Signer
     model_digest: str
@@ -155,12 +173,11 @@ class _Ground:
     licence: bytes | None
 
 
-def _lay_ground(request: ConvertRequest, dataset: Dataset, digest: str) -> _Ground:
+def _lay_ground(request: ConvertRequest, digest: str) -> _Ground:
     """Everything that does not need the model, while the child is busy importing."""
     if request.data is None:
         raise RequestError("data is needed")
     ground = _Ground(
-        dataset=dataset,
         data_path=request.data,
         signer=find_signer(request),
         model_digest=digest,
@@ -171,8 +188,17 @@ def _lay_ground(request: ConvertRequest, dataset: Dataset, digest: str) -> _Grou
     return ground
 
 
-def _load_options(request: ConvertRequest, dataset: Dataset | None) -> LoadOptions:
-    arrays = {} if dataset is None else dataset.arrays
+def _image_size(facts: ModelFacts) -> tuple[int, int] | None:
+    """Height and width of the images that a model takes, if it takes any of a fixed size."""
+    shape = facts.inputs[0].shape if len(facts.inputs) == 1 else ()
+    if len(shape) != 4:
+        return None
+    size = shape[1:3] if shape[3] in (1, 3) else shape[2:]
+    return (size[0], size[1]) if min(size) > 0 else None
+
+
+def _load_options(request: ConvertRequest, dataset: Dataset | None, recipe: Recipe) -> LoadOptions:
+    arrays = {} if dataset is None else _as_model_takes(dataset, recipe)
     return LoadOptions(
         trust_pickle=request.trust_pickle,
         model_factory=request.model_factory,
@@ -184,15 +210,29 @@ def _load_options(request: ConvertRequest, dataset: Dataset | None) -> LoadOptio
     )
 
 
+def _as_model_takes(dataset: Dataset, recipe: Recipe) -> dict[str, Array]:
+    """The data's arrays after a recipe's steps; one row tells the shape."""
+    tensors = {name: array for name, array in dataset.arrays.items() if array.ndim > 1}
+    if not recipe.pre or len(tensors) != 1:
+        return dataset.arrays
+    ((name, array),) = tensors.items()
+    steps = [{**step, "input": name} for step in recipe.pre]
+    made = apply_steps(parse_steps(steps), {name: array[:1]})[name]
+    return {name: np.broadcast_to(made, (dataset.rows, *made.shape[1:]))}
+
+
 def _parts(
     request: ConvertRequest,
     ground: _Ground,
     facts: ModelFacts,
     proven: ProvenModel,
-    messages: tuple[str, ...],
+    *,
+    dataset: Dataset,
+    recipe: Recipe,
 ) -> list[Part]:
-    """Every file of the bundle but the contract."""
+    """Every file of the bundle but the contract and the evidence."""
     contract = proven.contract()
+    messages = (*facts.messages, *proven.messages)
     parts = [
         model_part(path, data)
         for candidate in proven.kept
@@ -205,7 +245,7 @@ def _parts(
             card.render_card(
                 contract,
                 facts=facts,
-                dataset=ground.dataset,
+                dataset=dataset,
                 rows=proven.rows,
                 variants=proven.reports,
                 messages=messages,
@@ -218,7 +258,8 @@ def _parts(
                 model_path=request.model,
                 model_digest=ground.model_digest,
                 data_path=ground.data_path,
-                dataset=ground.dataset,
+                dataset=dataset,
+                recipe=recipe,
                 git=ground.git,
                 command=request.command,
             ),

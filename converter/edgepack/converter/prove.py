@@ -7,20 +7,24 @@ import numpy as np
 
 from edgepack.bundle.contract import Contract, Nonfinite, Task, TensorSpec, Variant
 from edgepack.bundle.contract_rules import problems_of
+from edgepack.bundle.pre_codec import render_steps
 from edgepack.converter.ask import ask_original, decide_task
 from edgepack.converter.draft import Candidate, Draft, output_specs
-from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.errors import RequestError, UnsupportedModelError
 from edgepack.converter.float_variant import FloatVariant, find_float_variant, settle_nan
 from edgepack.converter.match import MatchedInputs, match_inputs, nan_columns, narrow
 from edgepack.converter.parity import HeldOut
+from edgepack.converter.raw_inputs import RawInputs, declared_inputs, default_steps
+from edgepack.converter.recipe import Recipe
 from edgepack.converter.report import Rows, VariantReport
 from edgepack.converter.request import ConvertRequest, Stage, Teller
 from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.converter.split import Split, split_rows
-from edgepack.converter.truth import fit_truth
+from edgepack.converter.truth import fit_truth, names_of_folders
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.golden import Golden
+from edgepack.runtime.preprocess import apply_steps
 from edgepack.runtime.tensors import DTYPES, Array
 
 
@@ -63,6 +67,7 @@ def prove(
     facts: ModelFacts,
     dataset: Dataset,
     request: ConvertRequest,
+    recipe: Recipe,
     identity: tuple[str, str],
     tell: Teller,
 ) -> ProvenModel:
@@ -73,6 +78,7 @@ def prove(
         facts: What it is.
         dataset: All rows.
         request: Tolerances, and the task if it was given.
+        recipe: Steps before the model, and how rows are dealt.
         identity: Name and version for the contract.
         tell: Takes progress.
 
@@ -81,12 +87,23 @@ def prove(
         ConvertError: The data does not do, or the model cannot be exported.
         DatasetError: The data does not fit the model's inputs.
     """
-    matched = match_inputs(facts, dataset)
+    raw = _raw_inputs(facts, dataset, recipe)
+    matched = match_inputs(replace(facts, inputs=raw.inputs), dataset)
+    if raw.steps:
+        original.prepare = lambda arrays: apply_steps(raw.steps, narrow(matched.specs, arrays))
     task = decide_task(facts, dataset, request)
     row_bytes = sum(array[:1].size * 4 for array in matched.arrays.values())
-    split = split_rows(dataset.rows, digest=dataset.digest, row_bytes=row_bytes)
+    split = split_rows(
+        dataset.rows,
+        digest=dataset.digest,
+        row_bytes=row_bytes,
+        calibration=recipe.convert.calibration_rows,
+        seed=recipe.convert.seed,
+    )
     inputs = _take(matched.arrays, split.held_out)
     expected = ask_original(original, facts, task, matched, inputs)
+    names, named = names_of_folders(dataset.classes, expected, facts.class_names)
+    facts = replace(facts, class_names=names)
     truth, notes = _truth(dataset, task, expected, facts, split)
     held_out = HeldOut(inputs=inputs, expected=expected, truth=truth)
     draft = Draft(
@@ -97,6 +114,7 @@ def prove(
         outputs=output_specs(expected, as_given=bool(facts.outputs)),
         class_names=facts.class_names,
         tolerances=request.tolerances,
+        pre=render_steps(raw.steps),
     )
     has_nan = bool(nan_columns(matched.specs, matched.arrays))
     if has_nan:
@@ -117,8 +135,23 @@ def prove(
         kept=(found.candidate,),
         variants=(variant,),
         reports=found.reports,
-        messages=(*matched.messages, *notes, *found.messages),
+        messages=(*raw.messages, *matched.messages, *named, *notes, *found.messages),
     )
+
+
+def _raw_inputs(facts: ModelFacts, dataset: Dataset, recipe: Recipe) -> RawInputs:
+    """What callers give, where that is not what the model takes."""
+    if not facts.inputs:
+        if recipe.pre:
+            raise RequestError(
+                f"steps of a recipe are for models of tensors; a {facts.framework} model has its "
+                "preprocessing in a pipeline"
+            )
+        return RawInputs(inputs=(), steps=())
+    if not recipe.pre:
+        return default_steps(facts.inputs, dataset)
+    steps = recipe.steps_for([spec.name for spec in facts.inputs])
+    return declared_inputs(facts.inputs, dataset, steps)
 
 
 def _truth(

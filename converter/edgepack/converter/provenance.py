@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePath
 
 from edgepack.converter.errors import ModelFileError
+from edgepack.converter.recipe import Recipe
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.runtime.dataset import Dataset
 from edgepack.trust import strict_json
@@ -71,6 +72,7 @@ def render_provenance(
     model_digest: str,
     data_path: Path,
     dataset: Dataset,
+    recipe: Recipe,
     git: GitState | None,
     command: Sequence[str],
 ) -> bytes:
@@ -92,6 +94,7 @@ def render_provenance(
         "packages": packages,
         "python": platform.python_version(),
         "command": [_without_folders(argument) for argument in command],
+        "recipe": recipe.digest or None,
         "git": None if git is None else {"commit": git.commit, "dirty": git.dirty},
     }
     return strict_json.render(document) + b"\n"

@@ -64,8 +64,10 @@ class ConvertRequest:
         name: Of the model, `[A-Za-z0-9_-]{1,64}`; by default from the model file's stem.
         version: SemVer; by default the next patch after the versions in `output`, or 0.1.0.
         task: What the model is for; by default the model and data tell.
-        precision: Which variants to try, one or several; one that is named must be met.
-        formats: "onnx", "tflite", or both.
+        precision: Which variants to try, one or several; one that is named must be met. By
+            default the recipe's, or AUTO.
+        formats: "onnx", "tflite", or both; by default the recipe's, or both.
+        recipe: TOML file that says what is not said here (docs/recipe.md).
         model_factory: "module:callable" that makes the model whose weights `model` holds.
         input_shapes: Shapes of the inputs, for model files that do not tell.
         cache: Folder of earlier answers; None keeps none.
@@ -90,8 +92,9 @@ class ConvertRequest:
     name: str | None = None
     version: str | None = None
     task: Task | None = None
-    precision: Precision | tuple[Precision, ...] = Precision.AUTO
-    formats: tuple[str, ...] = FORMATS
+    precision: Precision | tuple[Precision, ...] | None = None
+    formats: tuple[str, ...] = ()
+    recipe: Path | None = None
     model_factory: str | None = None
     input_shapes: tuple[tuple[int, ...], ...] = ()
     cache: Path | None = None
@@ -110,7 +113,14 @@ class ConvertRequest:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What was asked for, as a tuple."""
+        if self.precision is None:
+            return (Precision.AUTO,)
         return (self.precision,) if isinstance(self.precision, Precision) else self.precision
+
+    @property
+    def wanted_formats(self) -> tuple[str, ...]:
+        """The formats that were asked for, or all."""
+        return self.formats or FORMATS
 
     @property
     def runs_own_code(self) -> bool:

@@ -44,13 +44,22 @@ class Split:
         )
 
 
-def split_rows(rows: int, *, digest: str, row_bytes: int) -> Split:
+def split_rows(
+    rows: int,
+    *,
+    digest: str,
+    row_bytes: int,
+    calibration: int | None = None,
+    seed: int | None = None,
+) -> Split:
     """Split a file's rows.
 
     Args:
         rows: In the file.
         digest: "sha256:<hex>" of the file: seeds the shuffle.
         row_bytes: Size of one row's inputs and outputs; bounds the number of golden samples.
+        calibration: How many rows set ranges; by default a quarter, at most 512.
+        seed: Another shuffle.
 
     Raises:
         UnfitDataError: There are fewer than 64 rows.
@@ -59,12 +68,19 @@ def split_rows(rows: int, *, digest: str, row_bytes: int) -> Split:
         raise UnfitDataError(
             f"data must have at least {LEAST_ROWS} rows for the golden samples, got {rows}"
         )
-    seed = int(digest.rpartition(":")[2][:16], 16)
-    order = np.random.Generator(np.random.PCG64(seed)).permutation(rows).astype(np.int64)
+    own = int(digest.rpartition(":")[2][:16], 16)
+    lots = own if seed is None else np.random.SeedSequence([own, seed])
+    order = np.random.Generator(np.random.PCG64(lots)).permutation(rows).astype(np.int64)
     spare = rows - LEAST_ROWS
-    calibration = min(MOST_CALIBRATION, rows // 4, spare)
-    if calibration < _LEAST_CALIBRATION:
-        calibration = 0
+    if calibration is None:
+        calibration = min(MOST_CALIBRATION, rows // 4, spare)
+        if calibration < _LEAST_CALIBRATION:
+            calibration = 0
+    elif calibration > spare:
+        raise UnfitDataError(
+            f"{calibration} rows for calibration and {LEAST_ROWS} to compare were asked for, the "
+            f"data has {rows}"
+        )
     held_out = order[calibration : calibration + MOST_HELD_OUT]
     affordable = max(LEAST_ROWS, _GOLDEN_BYTES // max(row_bytes, 1))
     golden = np.arange(min(MOST_GOLDEN, len(held_out), affordable), dtype=np.int64)

@@ -72,7 +72,7 @@ def _make(
             f"the model needs {base.precision}, and TFLite computes in float32"
         )
     rows = ground.calibration[:_MOST_CHECK_ROWS]
-    feeds = calibration_feeds(draft.inputs, ground.arrays, rows, base)
+    feeds = calibration_feeds(draft, ground.arrays, rows, base)
     result = original.use_tool("write-tflite", ToolJob(exported=base.exported, feeds=feeds))
     if result.exported is None:
         raise UnsupportedModelError("the writer made no file")

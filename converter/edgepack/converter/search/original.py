@@ -1,6 +1,6 @@
 """The original model in its child process, which is asked only what is not known already."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edgepack.bundle.contract import Task
@@ -30,6 +30,9 @@ class OriginalModel:
         options: How to load it.
         cache: Answers.
         context: What every answer depends on besides the question: the model's digest.
+
+    Attributes:
+        prepare: From what callers give to what the model takes; nothing is done by default.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class OriginalModel:
         )
         self._cache = cache
         self._context = (*context, key_of(Message(kind="load", fields=to_fields(options))))
+        self.prepare: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
         self._is_sent = False
         self._loaded: Message | None = None
 
@@ -65,13 +69,14 @@ class OriginalModel:
         return from_fields(ModelFacts, (known or self._ensure_loaded()).fields)
 
     def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The original's answers.
+        """The original's answers to what callers give; `prepare` makes the model's inputs of it.
 
         Raises:
             UnfitDataError: The model refuses the rows.
             ConvertError: The child failed.
         """
-        answer = self._ask(Message(kind="run", fields={"task": task.value}, arrays=inputs))
+        arrays = self.prepare(inputs)
+        answer = self._ask(Message(kind="run", fields={"task": task.value}, arrays=arrays))
         return dict(answer.arrays)
 
     def export(self, wish: ExportWish) -> Candidate:

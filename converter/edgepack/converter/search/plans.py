@@ -3,8 +3,7 @@
 A plan that cannot help is left out with the reason, so that nobody waits for it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgepack.converter.candidates_onnx import candidates as onnx_candidates
 from edgepack.converter.request import Precision
@@ -56,24 +55,45 @@ def nothing_to_quantize(summary: FileSummary) -> str | None:
     )
 
 
-def plans_for(
-    file_format: str, summary: FileSummary, precisions: Sequence[Precision]
-) -> list[Plan]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """What a person has decided.
+
+    Attributes:
+        precisions: What to make.
+        calibration: How ranges are found, or None to try several ways.
+        keep_float: Layers to leave in float in any case.
+    """
+
+    precisions: tuple[Precision, ...]
+    calibration: str | None = None
+    keep_float: tuple[str, ...] = ()
+
+
+def plans_for(file_format: str, summary: FileSummary, pinned: Pinned) -> list[Plan]:
     """The plans for a float32 file, the most promising first.
 
     Args:
         file_format: "onnx" or "tflite".
         summary: Of the file.
-        precisions: What was asked for.
+        pinned: What was asked for.
     """
     found = onnx_candidates(summary) if file_format == "onnx" else _TFLITE
-    plans = [
-        Plan(name=name, precision=_PRECISIONS[wish.scheme], family=family, wish=wish)
-        for name, wish in found
-        for family in [_FAMILIES[wish.scheme]]
-    ]
-    wanted = {_FAMILY_OF[item] for item in precisions if item in _FAMILY_OF}
-    return [plan for plan in plans if Precision.AUTO in precisions or plan.family in wanted]
+    wanted = {_FAMILY_OF[item] for item in pinned.precisions if item in _FAMILY_OF}
+    plans: list[Plan] = []
+    for name, candidate in found:
+        family = _FAMILIES[candidate.scheme]
+        if Precision.AUTO not in pinned.precisions and family not in wanted:
+            continue
+        wish = candidate
+        if wish.scheme == "static":
+            wish = replace(wish, calibration=pinned.calibration or wish.calibration)
+        if wish.scheme != "fp16":
+            wish = replace(wish, keep_float=pinned.keep_float)
+        if wish not in [plan.wish for plan in plans]:
+            precision = _PRECISIONS[wish.scheme]
+            plans.append(Plan(name=name, precision=precision, family=family, wish=wish))
+    return plans
 
 
 _PRECISIONS = {"fp16": "fp16", "static": "int8", "dynamic": "int8"}

@@ -17,7 +17,7 @@ from edgepack.converter.report import VariantReport
 from edgepack.converter.request import Precision, Stage, Teller
 from edgepack.converter.search.lint import lint
 from edgepack.converter.search.pareto import Point, dominated
-from edgepack.converter.search.plans import Plan, nothing_to_quantize, plans_for
+from edgepack.converter.search.plans import Pinned, Plan, nothing_to_quantize, plans_for
 from edgepack.converter.search.pool import ToolPool
 from edgepack.converter.search.verdict import Verdict, judge
 from edgepack.converter.tools.tool import Quantization, ToolJob
@@ -86,7 +86,7 @@ def search(
     bases: Sequence[Candidate],
     ground: Ground,
     pool: ToolPool,
-    precisions: Sequence[Precision],
+    pinned: Pinned,
     tell: Teller,
 ) -> Found:
     """Search for smaller variants of float files.
@@ -95,7 +95,7 @@ def search(
         bases: The float files, one a format.
         ground: What candidates are judged by.
         pool: Where tools run.
-        precisions: What was asked for.
+        pinned: What was asked for.
         tell: Takes progress, with an estimate.
 
     Raises:
@@ -105,7 +105,7 @@ def search(
     reports: list[VariantReport] = []
     work: list[tuple[Candidate, Plan]] = []
     for base in bases:
-        plans = plans_for(base.format, base.facts.summary, precisions)
+        plans = plans_for(base.format, base.facts.summary, pinned)
         reason = _no_gain(base)
         if reason is None:
             work += [(base, plan) for plan in plans]
@@ -115,7 +115,7 @@ def search(
     tried += _repair_all(bases, tried, ground, pool, tell)
     kept, more = _choose(tried)
     reports += more
-    _insist(precisions, reports)
+    _insist(pinned.precisions, reports)
     return Found(kept=tuple(kept), reports=tuple(reports))
 
 
@@ -155,7 +155,7 @@ def _try(base: Candidate, plan: Plan, ground: Ground, pool: ToolPool) -> Tried:
     """Make one candidate and judge it; runs in a thread of the pool."""
     feeds: dict[str, Array] = {}
     if plan.needs_rows:
-        feeds = calibration_feeds(ground.draft.inputs, ground.arrays, ground.calibration, base)
+        feeds = calibration_feeds(ground.draft, ground.arrays, ground.calibration, base)
         if not len(next(iter(feeds.values()), ())):
             reason = "no rows are left for calibration: give at least 80 without NaN"
             return Tried(plan=plan, candidate=None, verdict=None, reason=reason)
@@ -236,7 +236,7 @@ def _repair(base: Candidate, missed: Tried, ground: Ground, pool: ToolPool) -> T
 
 def _layers(base: Candidate, wish: Quantization, ground: Ground, pool: ToolPool) -> list[str]:
     """The layers by how much they lose, the worst first."""
-    feeds = calibration_feeds(ground.draft.inputs, ground.arrays, ground.calibration, base)
+    feeds = calibration_feeds(ground.draft, ground.arrays, ground.calibration, base)
     job = ToolJob(exported=base.exported, feeds=feeds, wish=wish)
     try:
         answer = pool.use(f"rank-{base.format}", job)
@@ -325,5 +325,20 @@ def _insist(precisions: Sequence[Precision], reports: Sequence[VariantReport]) -
             mine = [item for item in mine if "-dynamic" not in item.name]
         if any(item.kept for item in mine):
             continue
-        why = "; ".join(f"{item.name}: {item.reason}" for item in mine) or "no format has it"
+        why = "; ".join(f"{item.name}: {item.reason}" for item in _best(mine))
+        why = why or "no format has it"
         raise ToleranceError(f"no {precision.value} variant can be packed: {why}")
+
+
+def _best(reports: Sequence[VariantReport]) -> list[VariantReport]:
+    """Of each format the one that came nearest."""
+    found: dict[str, VariantReport] = {}
+    for report in reports:
+        file_format = report.name.partition("-")[0]
+        if file_format not in found or _loss(report) < _loss(found[file_format]):
+            found[file_format] = report
+    return list(found.values())
+
+
+def _loss(report: VariantReport) -> float:
+    return 2.0 if report.parity is None else report.parity.figures.get("drop", 2.0)

@@ -6,10 +6,12 @@ from edgepack.bundle.contract import Parity
 from edgepack.converter.draft import Candidate
 from edgepack.converter.errors import ToleranceError
 from edgepack.converter.prove import ProvenModel
+from edgepack.converter.recipe import Recipe
 from edgepack.converter.report import VariantReport
 from edgepack.converter.request import ConvertRequest, Precision, Stage, Teller
 from edgepack.converter.search.formats import other_format
 from edgepack.converter.search.original import OriginalModel
+from edgepack.converter.search.plans import Pinned
 from edgepack.converter.search.pool import ToolPool
 from edgepack.converter.search.search import Ground, search
 from edgepack.converter.sources.source import ModelFacts
@@ -22,6 +24,7 @@ def widen(
     pool: ToolPool,
     *,
     request: ConvertRequest,
+    recipe: Recipe,
     tell: Teller,
 ) -> ProvenModel:
     """Add the other format and whatever is smaller and good enough.
@@ -32,6 +35,7 @@ def widen(
         facts: What the original is.
         pool: Where tools run.
         request: Formats and precisions.
+        recipe: How to quantize, where it says.
         tell: Takes progress.
 
     Returns:
@@ -50,7 +54,7 @@ def widen(
     )
     floats: list[tuple[Candidate, Parity]] = [(base, proven.variants[0].parity)]
     reports: list[VariantReport] = list(proven.reports)
-    for file_format in request.formats:
+    for file_format in request.wanted_formats:
         if file_format == base.format:
             continue
         tell(Stage.EXPORT, f"{file_format}, from {facts.framework} or from the {base.format} file")
@@ -62,12 +66,22 @@ def widen(
     kept = [candidate for candidate, _ in floats]
     variants = [candidate.variant(parity) for candidate, parity in floats]
     if set(request.precisions) != {Precision.FP32}:
-        found = search([c for c, _ in floats], ground, pool, request.precisions, tell)
+        pinned = Pinned(
+            precisions=request.precisions,
+            calibration=recipe.convert.calibration,
+            keep_float=recipe.convert.keep_float,
+        )
+        found = search([c for c, _ in floats], ground, pool, pinned, tell)
         kept += [item.candidate for item in found.kept]
         variants += [item.candidate.variant(item.parity) for item in found.kept]
         reports += found.reports
+    packed = [candidate.with_weights_outside() for candidate in kept]
+    variants = [
+        candidate.variant(variant.parity)
+        for candidate, variant in zip(packed, variants, strict=True)
+    ]
     return replace(
-        proven, kept=tuple(kept), variants=tuple(variants), reports=tuple(_in_order(reports))
+        proven, kept=tuple(packed), variants=tuple(variants), reports=tuple(_in_order(reports))
     )
 
 
@@ -78,14 +92,15 @@ def _only_wanted(
     floats: list[tuple[Candidate, Parity]],
 ) -> tuple[list[VariantReport], list[tuple[Candidate, Parity]]]:
     """Without the base where its format was only the way to another."""
-    if base.format in request.formats:
+    wanted = request.wanted_formats
+    if base.format in wanted:
         return reports, floats
     rest = floats[1:]
     if not rest:
-        wanted = [r for r in reports if r.name.partition("-")[0] in request.formats]
-        why = "; ".join(f"{report.name}: {report.reason}" for report in wanted)
-        raise ToleranceError(f"no {' or '.join(request.formats)} variant can be packed: {why}")
-    reason = f"only {' and '.join(request.formats)} was asked for"
+        mine = [report for report in reports if report.name.partition("-")[0] in wanted]
+        why = "; ".join(f"{report.name}: {report.reason}" for report in mine)
+        raise ToleranceError(f"no {' or '.join(wanted)} variant can be packed: {why}")
+    reason = f"only {' and '.join(wanted)} was asked for"
     changed = [
         replace(report, kept=False, reason=reason) if report.name == base.name else report
         for report in reports
