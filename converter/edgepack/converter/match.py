@@ -168,6 +168,8 @@ def _sized(spec: TensorSpec, facts: ModelFacts, dataset: Dataset) -> TensorSpec:
     """Take the width that a file leaves open from the data, where there is only one candidate."""
     if len(facts.inputs) != 1 or len(spec.shape) != 2 or spec.shape[1] != -1:
         return spec
+    if dataset.names:  # signals, of any length
+        return spec
     tensors = [array for array in dataset.arrays.values() if array.ndim == 2]
     if dataset.is_table:
         width = len(dataset.arrays)
