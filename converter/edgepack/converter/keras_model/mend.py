@@ -16,8 +16,10 @@ from edgepack.converter.keras_model.config import Config, is_model, layer_class,
 
 # What every layer takes, although its own signature may not name it.
 _EVERY_LAYER: Final = frozenset(
-    ("name", "dtype", "trainable", "activity_regularizer", "autocast", "batch_size", "batch_shape")
-    + ("batch_input_shape", "input_shape", "input_dim", "input_length")
+    (
+        *("name", "dtype", "trainable", "activity_regularizer", "autocast", "batch_size"),
+        *("batch_shape", "batch_input_shape", "input_shape", "input_dim", "input_length"),
+    )
 )
 # What vanished arguments held when nobody set them; None and False stand for "not set" anywhere.
 _OLD_DEFAULTS: Final[Mapping[str, tuple[object, ...]]] = {

@@ -18,11 +18,12 @@ SOURCES = (
     "lightgbm_file",
     "catboost_file",
     "onnx_file",
+    "tflite_file",
     "keras_file",
+    "saved_model",
 )
 HEAD_BYTES = 4096
 _STRANGERS = (
-    (4, b"TFL3", "a TFLite file"),
     (0, b"PAR1", "a Parquet file: that is data"),
     (0, b"\x93NUMPY", "a numpy array: that is data"),
     (0, b"Salted__", "an encrypted file"),
@@ -112,5 +113,5 @@ def _stranger(head: bytes) -> str:
 def _known() -> str:
     return (
         "scikit-learn (.joblib, .pkl, .skops), XGBoost (.json, .ubj), LightGBM (.txt), CatBoost "
-        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors), Keras (.keras, .h5) and .onnx"
+        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors), Keras (.keras, .h5), TensorFlow SavedModel folders, .onnx and .tflite"
     )

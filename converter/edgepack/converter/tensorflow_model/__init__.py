@@ -1,0 +1,1 @@
+"""What the child process knows of TensorFlow: every module here but `operators` imports it."""
