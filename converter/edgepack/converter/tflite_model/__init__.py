@@ -1,0 +1,1 @@
+"""Ready TFLite files as originals; everything here runs in the child process."""

@@ -1,0 +1,95 @@
+"""ONNX of a float TFLite file, by tf2onnx."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from onnx import ModelProto
+
+from edgepack.bundle.contract import TensorBinding
+from edgepack.converter.errors import UnsupportedModelError, one_line
+from edgepack.converter.onnx_graph import (
+    add_argmax_label,
+    clean,
+    datatype_of_element,
+    output_datatype,
+    summarise,
+)
+from edgepack.converter.sources.source import Exported, ExportFacts
+
+_OPSET = 17
+
+
+def to_onnx(
+    data: bytes,
+    *,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    label_of: Mapping[str, str],
+) -> Exported:
+    """Convert a file.
+
+    Args:
+        data: The file.
+        inputs: Contract name → input tensor.
+        outputs: Contract name → output tensor.
+        label_of: Contract name → output tensor whose largest value's class it is.
+
+    Raises:
+        UnsupportedModelError: tf2onnx cannot convert the file, or is not installed.
+    """
+    # tf2onnx names the ONNX outputs as the file does; what is only a label's source stays inside.
+    model = clean(_convert(data, [*inputs.values()], [*{**outputs, **label_of}.values()]))
+    labels = {name: add_argmax_label(model, tensor) for name, tensor in label_of.items()}
+    sizes = {item.name: item.type.tensor_type for item in model.graph.input}
+    missing = [tensor for tensor in inputs.values() if tensor not in sizes]
+    if missing:
+        raise UnsupportedModelError(f"tf2onnx lost the input {missing[0][:80]!r}")
+    bound = []
+    for name, tensor in inputs.items():
+        rows = sizes[tensor].shape.dim[0].dim_value if sizes[tensor].shape.dim else 0
+        bound.append(
+            TensorBinding(
+                name=name,
+                tensor=tensor,
+                dtype=datatype_of_element(sizes[tensor].elem_type),
+                batch=rows if rows > 0 else None,
+            )
+        )
+    return Exported(
+        data=model.SerializeToString(deterministic=True),
+        facts=ExportFacts(
+            inputs=tuple(bound),
+            outputs=tuple(
+                TensorBinding(name=name, tensor=tensor, dtype=output_datatype(model, tensor))
+                for name, tensor in {**labels, **outputs}.items()
+            ),
+            summary=summarise(model),
+        ),
+    )
+
+
+def _convert(data: bytes, inputs: list[str], outputs: list[str]) -> ModelProto:
+    try:
+        import tensorflow as tf  # noqa: F401  (tf2onnx reads TFLite files with it)
+        import tf2onnx
+    except ImportError as exc:
+        raise UnsupportedModelError(
+            "ONNX of a TFLite file needs tf2onnx and TensorFlow: pip install 'edgepack[tensorflow]'"
+        ) from exc
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        path = Path(folder, "model.tflite")
+        path.write_bytes(data)
+        try:
+            model, _ = tf2onnx.convert.from_tflite(
+                str(path), input_names=inputs, output_names=outputs, opset=_OPSET
+            )
+        except Exception as exc:  # it raises whatever its many parts do
+            raise UnsupportedModelError(
+                f"tf2onnx cannot convert this file: {one_line(exc)}"
+            ) from exc
+    found: ModelProto = model
+    return found
