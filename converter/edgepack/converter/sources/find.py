@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # it needs numpy, and a child is started before that is impor
 
 # In this order: the first that recognises a file has it.
 SOURCES = (
+    "mlflow_folder",
     "torch_file",
     "scikit_learn",
     "xgboost_file",
@@ -113,5 +114,6 @@ def _stranger(head: bytes) -> str:
 def _known() -> str:
     return (
         "scikit-learn (.joblib, .pkl, .skops), XGBoost (.json, .ubj), LightGBM (.txt), CatBoost "
-        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors), Keras (.keras, .h5), TensorFlow SavedModel folders, .onnx and .tflite"
+        "(.cbm), PyTorch (.pt2, .pt, .pth, .safetensors), Keras (.keras, .h5), TensorFlow "
+        "SavedModel folders, MLflow model folders, .onnx and .tflite"
     )
