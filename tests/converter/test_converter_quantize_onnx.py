@@ -233,3 +233,12 @@ def test_nothing_to_do_is_said():
         quantize_onnx(conv_net(), {"image": images(0)}, STATIC[0])
     with pytest.raises(UnsupportedModelError, match="cannot be prepared"):
         quantize_onnx(b"nonsense", rows, STATIC[0])
+
+
+def test_files_state_the_oldest_format_that_will_do():
+    """Exporters stamp their newest, and old engines refuse it unread."""
+    file = onnx.load_model_from_string(conv_net(opset=18))
+    file.ir_version = 10
+    data, summary = quantize_onnx(file.SerializeToString(), ROWS, STATIC[0])
+
+    assert 8 == summary.ir_version == onnx.load_model_from_string(data).ir_version

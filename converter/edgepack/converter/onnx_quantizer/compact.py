@@ -7,8 +7,9 @@ weights the names and the repeated zero points weigh more than the biases.
 import hashlib
 from collections.abc import Callable, Iterator
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
+_OLDEST_IR_VERSION = 8
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -21,6 +22,7 @@ def compact(model: ModelProto) -> ModelProto:
     _drop_unused(model.graph)
     _drop_comments(model)
     _rename(model.graph)
+    _lower_ir_version(model)
     return model
 
 
@@ -73,6 +75,15 @@ def _drop_comments(model: ModelProto) -> None:
             del node.metadata_props[:]
             for attribute in node.attribute:
                 attribute.doc_string = ""
+
+
+def _lower_ir_version(model: ModelProto) -> None:
+    """State the format's oldest version that has these operators: more engines take the file.
+
+    What later versions added (comments on nodes, types of 4 bits) is not in it.
+    """
+    needed: int = helper.find_min_ir_version_for(list(model.opset_import), ignore_unknown=True)
+    model.ir_version = min(model.ir_version, max(needed, _OLDEST_IR_VERSION))
 
 
 def _rename(graph: GraphProto) -> None:
