@@ -17,7 +17,12 @@ import numpy as np
 from edgepack.converter.errors import UnsupportedModelError, one_line
 from edgepack.converter.tflite_graph import read, tensors_of
 from edgepack.converter.tflite_quantizer.calibrate import Range, ranges_of
-from edgepack.converter.tflite_quantizer.rewrite import compacted, layer_names, with_plain_names
+from edgepack.converter.tflite_quantizer.rewrite import (
+    compacted,
+    layer_names,
+    with_float_weights,
+    with_plain_names,
+)
 from edgepack.converter.tools.tool import Quantization
 from edgepack.runtime.tensors import Array
 
@@ -39,10 +44,15 @@ def quantize_tflite(data: bytes, feeds: Mapping[str, Array], wish: Quantization)
         UnsupportedModelError: The wish is not one for TFLite, or the quantizer fails on the file.
     """
     check(wish)
-    plain = with_plain_names(data)
-    kept = _scopes(data, plain, wish.keep_float)
+    wide = with_float_weights(data)
+    plain = with_plain_names(wide)
+    kept = _scopes(wide, plain, wish.keep_float)
     ranges = ranges_of(plain, feeds, wish.calibration) if wish.scheme == STATIC else {}
-    return finish(data, apply(plain, wish, ranges, kept=kept))
+    quantized = apply(plain, wish, ranges, kept=kept)
+    small = finish(data, quantized)
+    if small == finish(data, plain):
+        raise UnsupportedModelError(f"nothing in this file has a form for {wish.scheme}")
+    return small
 
 
 def check(wish: Quantization) -> None:

@@ -11,7 +11,11 @@ from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.tflite_graph import operator_name, read
 from edgepack.converter.tflite_quantizer.calibrate import ranges_of
 from edgepack.converter.tflite_quantizer.quantize import apply, check, scope_of
-from edgepack.converter.tflite_quantizer.rewrite import layer_names, with_plain_names
+from edgepack.converter.tflite_quantizer.rewrite import (
+    layer_names,
+    with_float_weights,
+    with_plain_names,
+)
 from edgepack.converter.tflite_quantizer.run import answers
 from edgepack.converter.tools.tool import Quantization
 from edgepack.runtime.tensors import Array
@@ -55,12 +59,13 @@ def rank_layers(
     """
     check(wish)
     deadline = time.monotonic() + limit_s
-    plain = with_plain_names(data)
+    wide = with_float_weights(data)
+    plain = with_plain_names(wide)
     ranges = ranges_of(plain, feeds, wish.calibration)
     rows = {name: _spread(array) for name, array in feeds.items()}
     expected = answers(plain, rows)
-    names = layer_names(data)
-    graph = read(data).graphs[0]
+    names = layer_names(wide)
+    graph = read(wide).graphs[0]
     computing = [
         place
         for place, item in enumerate(graph.operators)

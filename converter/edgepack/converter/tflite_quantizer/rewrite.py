@@ -7,12 +7,12 @@ Works on copies of the schema's own objects, as LiteRT generates them.
 from collections import Counter
 from typing import Any, Final
 
-import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.tflite_graph import read
+from edgepack.converter.tflite_quantizer.sharing_builder import SharingBuilder
 
 _SPARE_BYTES: Final = 4096
 _MAX_BYTES: Final = 2**31 - 2**20  # what one flatbuffer can hold
@@ -32,6 +32,30 @@ def layer_names(data: bytes) -> tuple[str, ...]:
     return tuple(
         name if name and seen[name] == 1 else f"{name}#{place}" for place, name in enumerate(short)
     )
+
+
+def with_float_weights(data: bytes) -> bytes:
+    """Make the constants of a file float32 that computes in float: those of 8 and of 16 bits.
+
+    A file of that kind answers nearly as before, and can be quantized in another way.
+    """
+    model = _unpack(data)
+    changed = False
+    for graph in model.subgraphs:
+        for operator in list(graph.operators):
+            kind = model.operatorCodes[operator.opcodeIndex].builtinCode
+            ends = [graph.tensors[place] for place in operator.outputs[:1]]
+            if not ends or ends[0].type != schema.TensorType.FLOAT32:
+                continue
+            places = [int(place) for place in operator.inputs if place >= 0]
+            widened = [
+                graph.tensors[place] for place in places if _widen(model, graph.tensors[place])
+            ]
+            changed = changed or bool(widened)
+            if kind == schema.BuiltinOperator.DEQUANTIZE and widened:
+                _replace(graph, int(operator.outputs[0]), places[0])
+                graph.operators.remove(operator)
+    return _pack(model) if changed else data
 
 
 def with_plain_names(data: bytes) -> bytes:
@@ -91,6 +115,44 @@ def _name_ends(graph: Any, original: bytes) -> None:
             tensor.shapeSignature = list(wanted.shape) if free else None
 
 
+def _widen(model: Any, tensor: Any) -> bool:
+    """Make a constant of 8 or 16 bits float32; tell whether it was one."""
+    content = model.buffers[tensor.buffer].data
+    kind = {
+        schema.TensorType.FLOAT16: np.float16,
+        schema.TensorType.INT8: np.int8,
+        schema.TensorType.UINT8: np.uint8,
+    }.get(tensor.type)
+    if content is None or not len(content) or kind is None:
+        return False
+    values = np.frombuffer(bytes(content), kind).reshape(tensor.shape).astype(np.float32)
+    found = tensor.quantization
+    if kind is not np.float16:
+        if found is None or found.scale is None or not len(found.scale):
+            return False
+        shape = [1] * values.ndim
+        if len(found.scale) > 1:
+            shape[found.quantizedDimension] = len(found.scale)
+        zero_points = np.zeros(1) if found.zeroPoint is None else np.asarray(found.zeroPoint)
+        zero_shape = shape if len(zero_points) > 1 else [1] * values.ndim
+        values = (values - zero_points.reshape(zero_shape).astype(np.float32)) * np.asarray(
+            found.scale, np.float32
+        ).reshape(shape)
+    tensor.type = schema.TensorType.FLOAT32
+    tensor.quantization = None
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.astype(np.float32).tobytes(), np.uint8)
+    tensor.buffer = len(model.buffers)
+    model.buffers.append(buffer)
+    return True
+
+
+def _replace(graph: Any, old: int, new: int) -> None:
+    for operator in graph.operators:
+        operator.inputs = [new if place == old else int(place) for place in operator.inputs]
+    graph.outputs = [new if place == old else int(place) for place in graph.outputs]
+
+
 def _share_buffers(model: Any) -> None:
     """Keep each buffer once that is used, and equal ones once."""
     kept = [schema.BufferT()]
@@ -114,6 +176,9 @@ def _ends(graph: Any) -> set[int]:
 def _unpack(data: bytes) -> Any:
     read(data)  # the generated code follows offsets wherever they lead
     model = schema.ModelT.InitFromPackedBuf(data, 0)
+    for code in model.operatorCodes:
+        # Files of before 2020 have the number in the field of eight bits only.
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
     for buffer in model.buffers:
         # Large files keep their weights behind the tables.
         if buffer.data is None and buffer.offset > 1:
@@ -126,6 +191,6 @@ def _pack(model: Any) -> bytes:
     size = sum(len(item.data) for item in model.buffers if item.data is not None)
     if size > _MAX_BYTES:
         raise UnsupportedModelError(f"weights must be at most {_MAX_BYTES} bytes, got {size}")
-    builder = flatbuffers.Builder(size + _SPARE_BYTES)
+    builder = SharingBuilder(size + _SPARE_BYTES)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
