@@ -8,7 +8,12 @@ from edgepack.converter.errors import RequestError
 
 FIRST_VERSION = "0.1.0"
 _LONGEST_NAME = 64
-_SUFFIXES = (".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".gz", ".bz2", ".xz", ".lzma", ".z")
+_PACKINGS = (".gz", ".bz2", ".xz", ".lzma", ".z")
+_SUFFIXES = (
+    *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".tflite", ".keras", ".h5", ".hdf5"),
+    *(".pt", ".pth", ".pt2", ".safetensors", ".ubj", ".json", ".cbm", ".txt", ".model"),
+    *_PACKINGS,
+)
 
 
 def model_name(given: str | None, path: Path) -> str:

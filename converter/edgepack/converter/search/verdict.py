@@ -29,6 +29,7 @@ LEVEL: Final = 0.95
 _Z: Final = 1.959964  # the normal distribution's quantile for it
 _ROOM: Final = 4.0  # R² of a few golden rows scatters round that of all held-out ones
 _LEAST: Final = 1e-6
+_SAMENESS_WEIGHT: Final = 0.05
 _LABEL_TASKS: Final = frozenset({Task.CLASSIFICATION, Task.OUTLIER, Task.CLUSTERING})
 
 
@@ -105,9 +106,17 @@ def judge_outputs(
         passed=passed,
         reason=reason,
         parity=replace(parity, figures=figures, bound=bound),
-        quality=-drop,
+        quality=_quality(drop, parity.value),
         outputs=dict(got),
     )
+
+
+def _quality(drop: float, sameness: float) -> float:
+    """What candidates are ranked by: nobody is better for gaining by chance.
+
+    Sameness with the original (agreement or R²) tells candidates apart whose drop is none.
+    """
+    return -max(drop, 0.0) - _SAMENESS_WEIGHT * (1 - sameness)
 
 
 def _metric_name(draft: Draft, held_out: HeldOut) -> str:
