@@ -611,7 +611,7 @@ def test_a_module_that_torch_export_refuses_is_traced(here, tmp_path):
 
 
 def test_a_batch_that_is_written_into_the_model_is_fixed(here, tmp_path):
-    """A model that works for one row only is exported for one row."""
+    """A model that works for one row only is exported for one row, and that is said."""
     (here / "one_row.py").write_text(
         "import torch\n"
         "class OneRow(torch.nn.Module):\n"
@@ -619,14 +619,56 @@ def test_a_batch_that_is_written_into_the_model_is_fixed(here, tmp_path):
         "        super().__init__()\n"
         "        self.head = torch.nn.Linear(8, 3)\n"
         "    def forward(self, x):\n"
-        "        return self.head(x.reshape(x.shape[0], 8))\n"
+        "        return self.head(x.view(1, 8))\n"
     )
     from one_row import OneRow
 
     data = (ArrayShape(name="x", dtype="float32", shape=(80, 2, 4)),)
     model = model_of(OneRow().eval(), tmp_path, data=data)
+    assert ("the model takes 1 row at once",) == model.facts.messages
+    assert 1 == exported(model, Task.CLASSIFICATION).facts.inputs[0].batch
     feeds = example_of(model, rows=7)
-    assert (7, 3) == onnx_answers(model, Task.CLASSIFICATION, feeds)["scores"].shape
+    expected = model.run(Task.CLASSIFICATION, feeds)["scores"]
+    assert (7, 3) == expected.shape
+    got = tflite_answers(model, Task.CLASSIFICATION, feeds)["scores"]
+    np.testing.assert_allclose(expected, got, rtol=1e-4, atol=1e-6)
+
+
+def test_a_branch_on_values_is_refused(here, tmp_path):
+    """An export that would follow one branch for ever is no export of the model."""
+    (here / "branches.py").write_text(
+        "import torch\n"
+        "class Branches(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x * 2 if x.sum() > 0 else x - 1\n"
+    )
+    from branches import Branches
+
+    data = (ArrayShape(name="x", dtype="float32", shape=(80, 4)),)
+    with pytest.raises(UnsupportedModelError, match="cannot export the model to ONNX"):
+        model_of(Branches().eval(), tmp_path, data=data)
+
+
+def test_recurrent_layers_stay_one_operator(here, tmp_path):
+    """An LSTM is one ONNX operator; a long one is refused for TFLite before it takes minutes."""
+    (here / "memory.py").write_text(
+        "import torch\n"
+        "class Memory(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.lstm = torch.nn.LSTM(9, 8, batch_first=True)\n"
+        "        self.head = torch.nn.Linear(8, 6)\n"
+        "    def forward(self, signals):\n"
+        "        return self.head(self.lstm(signals)[0][:, -1])\n"
+    )
+    from memory import Memory
+
+    data = (ArrayShape(name="signals", dtype="float32", shape=(80, 1000, 9)),)
+    model = model_of(Memory().eval(), tmp_path, data=data)
+    file = exported(model, Task.CLASSIFICATION)
+    assert "ai.onnx::LSTM" in file.facts.summary.operators
+    with pytest.raises(UnsupportedModelError, match=r"every step of recurrent layers.*got 1000"):
+        exported(model, Task.CLASSIFICATION, "tflite")
 
 
 def test_half_precision_weights_are_widened(net, here, tmp_path):

@@ -14,6 +14,7 @@ class Flat(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = False  # what is inside is so already; a program's module refuses eval()
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The tensors of the wrapped module's answer, in the order of `output_names`."""

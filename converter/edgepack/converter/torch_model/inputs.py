@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from edgepack.converter.errors import RequestError, UnfitDataError, one_line
 from edgepack.converter.sources.source import ArrayShape, LoadOptions
 
 _SEED = 0
-_PROBE_ROWS = 2
+_PROBE_ROWS = (2, 1)  # a model may be written for one row
 # Images come as bytes, tokens as whole numbers: what is tried first.
 _FLOATS_FIRST = ("uint8", "int8", "bool")
 _INTEGERS = ("uint8", "int8", "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64")
@@ -31,14 +32,14 @@ class Input:
     dtype: torch.dtype
 
 
-def example(inputs: Sequence[Input], rows: int) -> tuple[torch.Tensor, ...]:
-    """Rows to trace and to compare with: normal numbers, or zeros and ones."""
+def example(inputs: Sequence[Input], rows: int, *, mean: float = 0.0) -> tuple[torch.Tensor, ...]:
+    """Rows to trace and to compare with: normal numbers round a mean, or zeros and ones."""
     generator = torch.Generator().manual_seed(_SEED)
     found = []
     for item in inputs:
         shape = (rows, *item.shape)
         if item.dtype.is_floating_point:
-            found.append(torch.randn(shape, generator=generator, dtype=item.dtype))
+            found.append(torch.randn(shape, generator=generator, dtype=item.dtype) + mean)
         else:
             found.append(torch.randint(0, 2, shape, generator=generator).to(item.dtype))
     return tuple(found)
@@ -49,7 +50,7 @@ def find_inputs(
     optional: Sequence[str],
     options: LoadOptions,
     call: Callable[..., Any],
-) -> tuple[Input, ...]:
+) -> tuple[tuple[Input, ...], int | None]:
     """Decide on the inputs: their shapes by the user or the data, their types by trying.
 
     Args:
@@ -58,20 +59,23 @@ def find_inputs(
         options: What the user and the data say.
         call: The model.
 
+    Returns:
+        The inputs, and the number of rows that the model is written for, None if any.
+
     Raises:
         RequestError: Shapes were given that cannot be.
         UnfitDataError: The data does not tell, or the model refuses it.
     """
     shapes = _given(required, optional, options) or _from_data(required, optional, options.data)
     refusal: Exception | None = None
-    for inputs in _typed(shapes):
+    for rows, inputs in product(_PROBE_ROWS, _typed(shapes)):
         try:
             with torch.no_grad():
-                call(*example(inputs, _PROBE_ROWS))
+                call(*example(inputs, rows))
         except Exception as exc:  # noqa: BLE001  (whatever a model raises for the wrong type)
-            refusal = exc
+            refusal = refusal or exc
             continue
-        return inputs
+        return inputs, None if rows == _PROBE_ROWS[0] else rows
     text = ", ".join(f"{s.name} {['N', *s.shape[1:]]} {s.dtype}" for s in shapes).replace("'", "")
     raise UnfitDataError(
         f"the model refuses inputs as the data has them ({text}): {one_line(refusal)}"  # type: ignore[arg-type]

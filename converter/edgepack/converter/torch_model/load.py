@@ -31,6 +31,7 @@ from edgepack.converter.torch_model.programs import (
     program_inputs,
     script_as_program,
 )
+from edgepack.converter.torch_model.recurrent import recurrent_steps
 from edgepack.converter.torch_model.to_onnx import Exportable, to_onnx
 from edgepack.converter.torch_model.weights import fill, load_object, weights_in
 from edgepack.runtime.tensors import Array
@@ -76,11 +77,10 @@ def load_model(path: Path, options: LoadOptions) -> TensorModel:
     if file is None:
         raise ModelFileError(f"{path.name} is no file of PyTorch's")
     loaded = _load(path, file, options)
-    rows: int | None = None
     if loaded.program is not None:
         inputs, rows = program_inputs(loaded.program)
     else:
-        inputs = find_inputs(loaded.required, loaded.optional, options, loaded.module)
+        inputs, rows = find_inputs(loaded.required, loaded.optional, options, loaded.module)
     return _as_tensor_model(loaded, inputs, rows)
 
 
@@ -96,13 +96,16 @@ def _as_tensor_model(loaded: _Loaded, inputs: tuple[Input, ...], rows: int | Non
         call=call,
         script=loaded.module if loaded.script else None,
         rows=rows,
+        recurrent=recurrent_steps(loaded.module, inputs) > 0,
     )
     messages = list(loaded.messages)
     if rows is not None:
-        messages.append(
-            f"the program takes {rows} row{'' if rows == 1 else 's'} at once; exported with "
-            'dynamic_shapes=({0: torch.export.Dim("batch")},) it takes any number'
-        )
+        messages.append(f"the model takes {rows} row{'' if rows == 1 else 's'} at once")
+        if loaded.program is not None:
+            messages[-1] += (
+                '; exported with dynamic_shapes=({0: torch.export.Dim("batch")},) it takes any '
+                "number"
+            )
     packages = {"torch": version("torch")}
     convert = _tflite_converter(loaded, flat, inputs, len(outputs), rows)
     if convert is not None:
@@ -129,7 +132,8 @@ def _tflite_converter(
         if converted is None:
             return None
         module = Flat(converted)
-    return lambda: to_tflite.to_tflite(module, inputs, outputs)
+    steps = recurrent_steps(loaded.module, inputs)
+    return lambda: to_tflite.to_tflite(module, inputs, outputs, recurrent_steps=steps)
 
 
 def _load(path: Path, file: TorchFile, options: LoadOptions) -> _Loaded:

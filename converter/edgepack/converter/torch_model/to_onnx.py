@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ _OLD_OPSET: Final = 17
 _OPSETS: Final = range(17, 21)  # what onnxruntime 1.17 runs
 _IR_VERSIONS: Final = {17: 8, 18: 8, 19: 9, 20: 9}  # later ones are refused by onnxruntime 1.17
 _ROWS_TO_COMPARE: Final = (1, 3)
+_MEANS_TO_COMPARE: Final = (0.0, 3.0, -3.0)  # a model may branch on what it sees
 _ROWS_TO_TRACE: Final = 2  # torch.export takes 1 for a constant
 _WORST_DIFFERENCE: Final = 1e-2  # of the largest value; parity is judged later, nonsense here
 _ERROR_SEVERITY: Final = 3
@@ -47,6 +49,7 @@ class Exportable:
         call: The model's answers, to compare with.
         script: The same as TorchScript, which only the older exporter takes.
         rows: The fixed number of rows that it takes, None if any.
+        recurrent: It has recurrent layers, with which the newer exporter takes minutes.
     """
 
     module: Any
@@ -55,6 +58,7 @@ class Exportable:
     call: Callable[[Sequence[Array]], list[Array]]
     script: Any = None
     rows: int | None = None
+    recurrent: bool = False
 
 
 def to_onnx(model: Exportable) -> ModelProto:
@@ -80,16 +84,17 @@ def to_onnx(model: Exportable) -> ModelProto:
 
 
 def _attempts(model: Exportable) -> Iterator[Callable[[], ModelProto]]:
-    is_program = isinstance(model.module, torch.export.ExportedProgram)
-    if is_program:
+    if isinstance(model.module, torch.export.ExportedProgram):
         yield lambda: _newer(model, rows=model.rows or _ROWS_TO_TRACE, free=False)
-    elif model.script is None:
-        yield lambda: _newer(model, rows=_ROWS_TO_TRACE, free=True)
-    if not is_program:
-        yield lambda: _older(model, rows=_ROWS_TO_TRACE, free=True)
-        if model.script is None:
-            yield lambda: _newer(model, rows=1, free=False)
-        yield lambda: _older(model, rows=1, free=False)
+        return
+    attempts = [_newer, _older]
+    if model.script is not None:
+        attempts.remove(_newer)
+    elif model.recurrent:
+        attempts.reverse()
+    if model.rows is None:
+        yield from (partial(export, model, rows=_ROWS_TO_TRACE, free=True) for export in attempts)
+    yield from (partial(export, model, rows=model.rows or 1, free=False) for export in attempts)
 
 
 def _newer(model: Exportable, *, rows: int, free: bool) -> ModelProto:
@@ -158,11 +163,12 @@ def _difference(found: ModelProto, model: Exportable) -> str:
     for rows in (batch,) if isinstance(batch, int) else _ROWS_TO_COMPARE:
         if isinstance(batch, int) and batch == _ROWS_TO_TRACE and model.rows != batch:
             return "the number of rows became a constant"
-        arrays = [tensor.numpy() for tensor in example(model.inputs, rows)]
-        got = session.run(list(model.outputs), dict(zip(names, arrays, strict=True)))
-        for name, answer, expected in zip(model.outputs, got, model.call(arrays), strict=True):
-            if not _alike(answer, expected):
-                return f"output {name!r} differs from the model's for {rows} rows"
+        for mean in _MEANS_TO_COMPARE:
+            arrays = [tensor.numpy() for tensor in example(model.inputs, rows, mean=mean)]
+            got = session.run(list(model.outputs), dict(zip(names, arrays, strict=True)))
+            for name, answer, expected in zip(model.outputs, got, model.call(arrays), strict=True):
+                if not _alike(answer, expected):
+                    return f"the export's {name!r} differs from the model's for {rows} rows"
     return ""
 
 

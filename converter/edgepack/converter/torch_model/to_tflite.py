@@ -17,6 +17,7 @@ from edgepack.converter.torch_model.inputs import Input, example
 
 PACKAGES = ("litert_torch", "ai_edge_litert")
 _SIGNATURE = "serving_default"
+_MOST_STEPS = 512  # litert-torch writes every step out: a minute, and 800 kB
 
 
 def is_available() -> bool:
@@ -24,12 +25,25 @@ def is_available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in PACKAGES)
 
 
-def to_tflite(module: torch.nn.Module, inputs: Sequence[Input], outputs: int) -> TfliteFile:
+def to_tflite(
+    module: torch.nn.Module, inputs: Sequence[Input], outputs: int, *, recurrent_steps: int = 0
+) -> TfliteFile:
     """Convert a module that takes tensors by position and gives a tuple of them.
+
+    Args:
+        module: What to convert.
+        inputs: What it takes.
+        outputs: How many tensors it gives.
+        recurrent_steps: Of its recurrent layers together.
 
     Raises:
         UnsupportedModelError: litert-torch cannot.
     """
+    if recurrent_steps > _MOST_STEPS:
+        raise UnsupportedModelError(
+            f"litert-torch writes out every step of recurrent layers: at most {_MOST_STEPS} may "
+            f"be, got {recurrent_steps}"
+        )
     import litert_torch
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
