@@ -114,3 +114,22 @@ def answers(data: bytes, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 def operators(data: bytes) -> set[str]:
     """The kinds of nodes in a file."""
     return {node.op_type for node in onnx.load_model_from_string(data).graph.node}
+
+
+def recurrent_net(*, hidden: int = 32, inputs: int = 6, seed: int = 0) -> bytes:
+    """An LSTM over (batch, time, inputs), as torch writes it, and a dense layer behind it."""
+    rng = np.random.default_rng(seed)
+    constants = {
+        "w": rng.normal(size=(1, 4 * hidden, inputs)) / np.sqrt(hidden),
+        "r": rng.normal(size=(1, 4 * hidden, hidden)) / np.sqrt(hidden),
+        "b": rng.normal(size=(1, 8 * hidden)) / np.sqrt(hidden),
+        "dense": rng.normal(size=(hidden, 3)),
+        "axis": np.array([0], np.int64),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("LSTM", ["t", "w", "r", "b"], ["", "last"], hidden_size=hidden),
+        helper.make_node("Squeeze", ["last", "axis"], ["state"]),
+        helper.make_node("MatMul", ["state", "dense"], ["y"]),
+    ]
+    return model_bytes(nodes, [("x", (None, 10, inputs))], [("y", (None, 3))], constants)

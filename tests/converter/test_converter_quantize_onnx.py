@@ -6,9 +6,19 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from onnx_nets import LONG, answers, conv_net, dense_net, images, model_bytes, operators
+from onnx_nets import (
+    LONG,
+    answers,
+    conv_net,
+    dense_net,
+    images,
+    model_bytes,
+    operators,
+    recurrent_net,
+)
 
 from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.onnx_graph import summarise
 from edgepack.converter.onnx_quantizer.prepare import prepare
 from edgepack.converter.onnx_quantizer.ranges import find_ranges
 from edgepack.converter.quantize_onnx import quantize_onnx
@@ -242,3 +252,17 @@ def test_files_state_the_oldest_format_that_will_do():
     data, summary = quantize_onnx(file.SerializeToString(), ROWS, STATIC[0])
 
     assert 8 == summary.ir_version == onnx.load_model_from_string(data).ir_version
+
+
+def test_an_lstm_is_quantized_dynamically():
+    """Its weights shrink to a quarter, and it counts as something to quantize."""
+    file = recurrent_net()
+    x = {"x": np.random.default_rng(0).normal(size=(20, 10, 6)).astype(np.float32)}
+    data, _ = quantize_onnx(file, {}, Quantization(scheme="dynamic", weight="u8"))
+    (expected,), (got,) = answers(file, x), answers(data, x)
+
+    assert {"DynamicQuantizeLSTM"} <= operators(data)
+    assert len(data) < len(file) / 2.5
+    np.testing.assert_allclose(expected, got, atol=0.05 * np.abs(expected).max())
+    weights = summarise(onnx.load_model_from_string(file)).weights
+    assert 4 * 32 * 6 + 4 * 32 * 32 + 32 * 3 == weights

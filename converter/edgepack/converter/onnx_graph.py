@@ -16,6 +16,7 @@ from edgepack.runtime.tensors import Array
 
 _TIE_STEPS: Final = 1 << 20
 QUANTIZABLE: Final = ("Conv", "Gemm", "MatMul")
+RECURRENT: Final = ("LSTM", "GRU", "RNN")
 _DATATYPES: Final[dict[int, Datatype]] = {
     TensorProto.BOOL: Datatype.BOOL,
     TensorProto.UINT8: Datatype.UINT8,
@@ -83,13 +84,15 @@ def summarise(model: ModelProto) -> FileSummary:
     return FileSummary(
         opsets={item.domain: item.version for item in model.opset_import},
         operators=tuple(sorted(operators)),
-        weights=sum(count for _, count in quantizable_nodes(model)),
+        weights=sum(count for _, count in quantizable_nodes(model, (*QUANTIZABLE, *RECURRENT))),
         ir_version=model.ir_version,
     )
 
 
-def quantizable_nodes(model: ModelProto) -> list[tuple[NodeProto, int]]:
-    """The nodes that int8 would shrink, with the number of their constant weights."""
+def quantizable_nodes(
+    model: ModelProto, operators: tuple[str, ...] = QUANTIZABLE
+) -> list[tuple[NodeProto, int]]:
+    """The nodes that a smaller type would shrink, with the number of their constant weights."""
     sizes = {item.name: _size(item) for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
@@ -98,8 +101,9 @@ def quantizable_nodes(model: ModelProto) -> list[tuple[NodeProto, int]]:
                 sizes[node.output[0]] = _size(value.t)
     found = []
     for node in model.graph.node:
-        if node.op_type in QUANTIZABLE and not node.domain:
-            count = sum(sizes.get(name, 0) for name in node.input[:2])
+        if node.op_type in operators and not node.domain:
+            inputs = node.input[1:3] if node.op_type in RECURRENT else node.input[:2]
+            count = sum(sizes.get(name, 0) for name in inputs)
             if count:
                 found.append((node, count))
     return found

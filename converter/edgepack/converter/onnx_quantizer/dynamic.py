@@ -9,6 +9,7 @@ from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization import quantize_dynamic as ort_quantize_dynamic
 
+from edgepack.converter.onnx_graph import QUANTIZABLE
 from edgepack.converter.onnx_quantizer.layers import chosen_layers
 from edgepack.converter.onnx_quantizer.quiet import quiet
 from edgepack.converter.tools.tool import Quantization
@@ -16,6 +17,7 @@ from edgepack.converter.tools.tool import Quantization
 _TYPES: Final = {"u8": QuantType.QUInt8, "s8": QuantType.QInt8}
 _PRODUCTS: Final = ("MatMul", "Gemm")
 _CONVOLUTIONS: Final = ("Conv",)
+_RECURRENT: Final = ("LSTM",)  # the engine has no 8-bit form of the others
 _UNPACKED: Final = "_MatMul"  # what onnxruntime appends to the name of a Gemm that it takes apart
 
 
@@ -27,11 +29,15 @@ def quantize_dynamic(model: ModelProto, wish: Quantization) -> ModelProto:
     Raises:
         UnsupportedModelError: Nothing is left, or `keep_float` names what is no node.
     """
-    chosen = set(chosen_layers(model, wish.keep_float))
+    chosen = set(chosen_layers(model, wish.keep_float, (*QUANTIZABLE, *_RECURRENT)))
     kept = [node.name for node in model.graph.node if node.name not in chosen]
     kept += [name + _UNPACKED for name in kept]
     quantized = model
-    for operators, weight in ((_PRODUCTS, wish.weight), (_CONVOLUTIONS, "u8")):
+    for operators, weight in (
+        (_PRODUCTS, wish.weight),
+        (_CONVOLUTIONS, "u8"),
+        (_RECURRENT, wish.weight),
+    ):
         if any(node.name in chosen and node.op_type in operators for node in model.graph.node):
             quantized = _quantize(quantized, operators, weight, kept, wish)
     return quantized
@@ -46,6 +52,7 @@ def _quantize(
 ) -> ModelProto:
     copy = ModelProto()
     copy.CopyFrom(model)
+    del copy.graph.value_info[:]  # of recurrent layers onnx infers another shape the second time
     with tempfile.TemporaryDirectory() as folder, quiet():
         path = Path(folder, "dynamic.onnx")
         ort_quantize_dynamic(

@@ -6,7 +6,7 @@ from typing import Final
 from onnx import ModelProto, NodeProto, TensorProto
 
 from edgepack.converter.errors import UnsupportedModelError
-from edgepack.converter.onnx_graph import quantizable_nodes
+from edgepack.converter.onnx_graph import QUANTIZABLE, quantizable_nodes
 
 # What runs on 8-bit tensors as they are: in float they would cost a conversion on either side.
 PASSING: Final = (
@@ -31,13 +31,10 @@ _ALL_INPUTS: Final = ("Add", "Concat")
 _SMALLEST_LAYER: Final = 64  # weights; below, scales and zero points outweigh what is saved
 
 
-def layers_of(model: ModelProto) -> list[str]:
-    """Names of the nodes with weights that are worth 8 bits, in their order."""
-    return [node.name for node, count in quantizable_nodes(model) if count >= _SMALLEST_LAYER]
-
-
-def chosen_layers(model: ModelProto, keep_float: Sequence[str]) -> list[str]:
-    """The layers that are left to quantize.
+def chosen_layers(
+    model: ModelProto, keep_float: Sequence[str], operators: tuple[str, ...] = QUANTIZABLE
+) -> list[str]:
+    """Names of the nodes with weights that are worth 8 bits and may have them, in their order.
 
     Raises:
         UnsupportedModelError: None is, or `keep_float` names what is no node.
@@ -45,7 +42,11 @@ def chosen_layers(model: ModelProto, keep_float: Sequence[str]) -> list[str]:
     unknown = sorted(set(keep_float) - {node.name for node in model.graph.node})
     if unknown:
         raise UnsupportedModelError(f"keep_float names {unknown[0][:80]!r}, which is no node")
-    chosen = [name for name in layers_of(model) if name not in set(keep_float)]
+    chosen = [
+        node.name
+        for node, count in quantizable_nodes(model, operators)
+        if count >= _SMALLEST_LAYER and node.name not in set(keep_float)
+    ]
     if not chosen:
         raise UnsupportedModelError("no layer is left to quantize")
     return chosen
