@@ -30,7 +30,7 @@ setup-heavy: .venv/setup-heavy-done
 .venv/setup-heavy-done: .venv/setup-done
 	# torch first and alone: a plain `torch` would pull gigabytes of CUDA
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet onnxscript keras tensorflow-cpu tf2onnx litert-torch
+	$(BIN)/python -m pip install --quiet --editable '.[torch,keras,tensorflow]'
 	@touch $@
 
 demo: setup

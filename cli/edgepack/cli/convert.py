@@ -199,8 +199,8 @@ def _print(report: ConvertReport) -> None:
 def _variant(variant: VariantReport) -> tuple[str, ...]:
     parity = variant.parity
     parts = [variant.reason or ""]
-    if parity is not None:
-        parts += [verdict(parity), figures(parity)]
+    if parity is not None and variant.kept:
+        parts += [figures(parity)] if variant.reason else [verdict(parity), figures(parity)]
     return (
         variant.name,
         "-" if variant.size_bytes is None else size(variant.size_bytes),
