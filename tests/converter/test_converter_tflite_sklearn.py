@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA, IncrementalPCA, KernelPCA, TruncatedSVD
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.naive_bayes import BernoulliNB, GaussianNB
@@ -212,16 +213,17 @@ def test_the_batch_is_free_and_the_bytes_are_the_same() -> None:
         np.testing.assert_allclose(found, model.predict_proba(x[:rows]), atol=1e-5)
 
 
-def test_an_operator_outside_the_list_is_named() -> None:
-    """What the writer does not know is refused in one line with the operator's name."""
-    from sklearn.neighbors import KNeighborsClassifier
+def test_a_text_label_of_a_sign_is_derived() -> None:
+    """A label that the export makes of `score > 0` needs no text in the file either."""
+    loaded = datasets.load_breast_cancer()
+    x = loaded.data.astype(np.float32)
+    model = AdaBoostClassifier(n_estimators=8, random_state=0)
+    model.fit(x, np.array(loaded.target_names)[loaded.target])
 
-    x, y = datasets.load_iris(return_X_y=True)
-    model = KNeighborsClassifier().fit(x, y)
-    source = exported(model, 4, Task.CLASSIFICATION, ["label", "probabilities"])
+    file = written(exported(model, 30, Task.CLASSIFICATION, ["label", "probabilities"]), {"x": x})
 
-    with pytest.raises(UnsupportedModelError, match="has no operator Scan$"):
-        written(source, {"x": x.astype(np.float32)})
+    found = answers(file, {"x": x}, model.classes_)
+    assert model.predict(x).tolist() == found["label"].tolist()
 
 
 def test_other_class_names_than_the_models_are_refused() -> None:

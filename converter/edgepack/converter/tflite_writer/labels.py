@@ -7,9 +7,10 @@ says; `check.check_file` then compares labels row by row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from onnx import GraphProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edgepack.converter.tflite_writer.graph import Step
 from edgepack.runtime.tensors import Array
@@ -38,7 +39,11 @@ class LargestOf:
 
 
 def largest_of(graph: GraphProto, label: str) -> LargestOf | None:
-    """Tell of which scores a label is the largest, or None if it is made otherwise."""
+    """Tell of which scores a label is the largest, or None if it is made otherwise.
+
+    Of a table that is asked by a place found otherwise (`scores > 0`, votes) scores are made: one
+    for each entry, and only the one at that place is large. Their nodes are added to the graph.
+    """
     makers = {name: node for node in graph.node for name in node.output}
     tables = _constants(graph)
     classes: Array | None = None
@@ -56,10 +61,46 @@ def largest_of(graph: GraphProto, label: str) -> LargestOf | None:
         elif step.operator == "ArgMax":
             if step.attribute("axis", 0) in (1, -1) and not step.attribute("select_last_index", 0):
                 return LargestOf(scores=node.input[0], classes=classes)
-            return None
+            break
+        elif classes is not None and step.operator == "Greater" and node.input[1] in tables:
+            return LargestOf(scores=_add_sides(graph, node), classes=classes)
         else:
-            return None
-    return None
+            break
+    if classes is None or len(classes) < 2:
+        return None
+    return LargestOf(scores=_add_places(graph, name, len(classes)), classes=classes)
+
+
+def _add_sides(graph: GraphProto, greater: NodeProto) -> str:
+    """Of `score > bound` make (bound - score, score - bound): the second is larger or it is not."""
+    score, bound = greater.input
+    column = numpy_helper.from_array(np.array([-1, 1], dtype=np.int64), "edgepack_column")
+    graph.initializer.append(column)
+    for operator, inputs, output in (
+        ("Sub", [score, bound], "edgepack_above"),
+        ("Reshape", ["edgepack_above", column.name], "edgepack_above_column"),
+        ("Neg", ["edgepack_above_column"], "edgepack_below_column"),
+    ):
+        graph.node.append(helper.make_node(operator, inputs, [output], name=output))
+    both = ["edgepack_below_column", "edgepack_above_column"]
+    graph.node.append(helper.make_node("Concat", both, ["edgepack_sides"], axis=1))
+    return "edgepack_sides"
+
+
+def _add_places(graph: GraphProto, place: str, count: int) -> str:
+    """Of a place make a row that is 1 there and 0 elsewhere."""
+    column = numpy_helper.from_array(np.array([-1, 1], dtype=np.int64), "edgepack_column")
+    places = numpy_helper.from_array(np.arange(count, dtype=np.float32)[None], "edgepack_places")
+    graph.initializer.extend([column, places])
+    chain: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("Cast", [place], "edgepack_place", {"to": TensorProto.FLOAT}),
+        ("Reshape", ["edgepack_place", column.name], "edgepack_place_column", {}),
+        ("Equal", ["edgepack_place_column", places.name], "edgepack_there", {}),
+        ("Cast", ["edgepack_there"], "edgepack_votes", {"to": TensorProto.FLOAT}),
+    )
+    for operator, inputs, output, more in chain:
+        graph.node.append(helper.make_node(operator, inputs, [output], name=output, **more))
+    return "edgepack_votes"
 
 
 def label_of(classes: Array | None, scores: Array) -> Array:

@@ -11,6 +11,7 @@ from edgepack.bundle.contract import Datatype, TensorBinding
 from edgepack.converter.errors import ModelFileError, UnsupportedModelError, one_line
 from edgepack.converter.onnx_graph import datatype_of_element
 from edgepack.converter.sources.source import Exported, ExportFacts
+from edgepack.converter.tflite_graph import summarise
 from edgepack.converter.tflite_writer import check
 from edgepack.converter.tflite_writer.draft import Tensor, to_bytes
 from edgepack.converter.tflite_writer.fuse import fuse
@@ -18,7 +19,6 @@ from edgepack.converter.tflite_writer.graph import Graph, Step
 from edgepack.converter.tflite_writer.labels import LargestOf, largest_of
 from edgepack.converter.tflite_writer.operators.find import OPERATORS
 from edgepack.converter.tflite_writer.rows import rows_for
-from edgepack.converter.tflite_writer.summary import summarise
 from edgepack.converter.tflite_writer.trace import Trace, declared_batch, trace
 from edgepack.runtime.tensors import Array
 

@@ -6,6 +6,8 @@ from edgepack.converter.tflite_writer.operators import (
     matrices,
     reductions,
     shaping,
+    trees,
+    windows,
 )
 from edgepack.converter.tflite_writer.write_operator import Operators
 
@@ -15,4 +17,6 @@ OPERATORS: Operators = {
     **matrices.OPERATORS,
     **reductions.OPERATORS,
     **shaping.OPERATORS,
+    **trees.OPERATORS,
+    **windows.OPERATORS,
 }
