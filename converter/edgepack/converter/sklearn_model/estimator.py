@@ -19,6 +19,7 @@ from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
 
 _PACKAGES = ("scikit-learn", "numpy", "scipy", "joblib", "skl2onnx", "onnx")
+_MIXTURES = ("BayesianGaussianMixture", "GaussianMixture")  # density estimators with predict
 _SEARCHES = ("GridSearchCV", "RandomizedSearchCV", "HalvingGridSearchCV", "HalvingRandomSearchCV")
 
 
@@ -99,7 +100,9 @@ def _task(model: Any) -> Task:  # noqa: ANN401
         return Task.OUTLIER
     kind = getattr(base, "is_clusterer", None)  # scikit-learn 1.6 and later
     is_clusterer = kind(model) if kind else getattr(model, "_estimator_type", "") == "clusterer"
-    if is_clusterer:
+    if is_clusterer or type(model).__name__ in _MIXTURES:
+        if not hasattr(model, "predict") and hasattr(model, "transform"):
+            return Task.TRANSFORM  # FeatureAgglomeration: clusters of columns
         if not hasattr(model, "predict"):
             raise UnsupportedModelError(
                 f"{type(model).__name__} has no predict: it labels only the rows it was fitted on"
@@ -130,6 +133,8 @@ def _answers(model: Any, task: Task, rows: Any) -> dict[str, Array]:  # noqa: AN
     outputs = {"label": _as_labels(answer)}
     if task is Task.CLASSIFICATION and hasattr(model, "predict_proba"):
         return {**outputs, "probabilities": np.asarray(model.predict_proba(rows), np.float64)}
+    if task is Task.CLUSTERING and type(model).__name__ in _MIXTURES:
+        return {**outputs, "scores": np.asarray(model.predict_proba(rows), np.float64)}
     if task is Task.CLUSTERING and hasattr(model, "transform"):
         return {**outputs, "scores": np.asarray(model.transform(rows), np.float64)}
     if hasattr(model, "decision_function") and task is not Task.CLUSTERING:

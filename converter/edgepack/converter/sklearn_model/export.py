@@ -10,7 +10,6 @@ import numpy as np
 from onnx import ModelProto
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-from skl2onnx.sklapi import CastTransformer
 from sklearn.pipeline import Pipeline
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
@@ -25,30 +24,12 @@ from edgepack.converter.onnx_graph import (
     summarise,
 )
 from edgepack.converter.sklearn_model.columns import renumber
-from edgepack.converter.sklearn_model.exact_trees import keep_exact_thresholds
+from edgepack.converter.sklearn_model.converters.register import TARGET_OPSET, register_converters
+from edgepack.converter.sklearn_model.converters.transformers import as_transformers
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
 from edgepack.runtime.tensors import DTYPES
 
-# onnxruntime 1.17, the oldest that edgepack runs on, knows opset 20 and ai.onnx.ml 4; the
-# converters use nothing of those, and older engines stay possible.
-TARGET_OPSET = {"": 17, "ai.onnx.ml": 3}
-_FLOAT32_INSIDE = frozenset(
-    {
-        "DecisionTreeClassifier",
-        "DecisionTreeRegressor",
-        "ExtraTreeClassifier",
-        "ExtraTreeRegressor",
-        "ExtraTreesClassifier",
-        "ExtraTreesRegressor",
-        "GradientBoostingClassifier",
-        "GradientBoostingRegressor",
-        "IsolationForest",
-        "RandomForestClassifier",
-        "RandomForestRegressor",
-    }
-)
-_FLOAT64_TREES = frozenset({"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"})
 _FAILURES = (
     RuntimeError,
     ValueError,
@@ -99,11 +80,9 @@ def export_onnx(
     renumber(model, kept)
     if type(_last(model)).__name__ == "VotingClassifier":
         _last(model).flatten_transform = False  # skl2onnx wants it so; only transform() reads it
-    if wish.precision == "fp64":
-        model = _with_inner_cast(model)
+    register_converters()
+    model = as_transformers(model)
     onnx_model = clean(_convert(model, wish.task, initial_types))
-    if wish.precision == "fp64" and type(_last(model)).__name__ in _FLOAT64_TREES:
-        keep_exact_thresholds(onnx_model, _last(model))
     names = _output_names(onnx_model, model, wish.outputs)
     _adjust(onnx_model, model, names, wish)
     return Exported(
@@ -179,18 +158,6 @@ def _columns(onnx_model: ModelProto, tensor: str) -> int | None:
     return int(shape[1]) if len(shape) == 2 else None
 
 
-def _with_inner_cast(model: Any) -> Any:  # noqa: ANN401
-    """Cast to float32 before a tree, as scikit-learn's trees do themselves.
-
-    Without it a float64 value would be compared with a threshold that was made for its float32
-    form, and rows that lie on a threshold would turn the other way.
-    """
-    if type(_last(model)).__name__ not in _FLOAT32_INSIDE:
-        return model
-    steps = list(model.steps) if isinstance(model, Pipeline) else [("edgepack_model", model)]
-    return Pipeline([*steps[:-1], ("edgepack_cast", CastTransformer(dtype=np.float32)), steps[-1]])
-
-
 def _last(model: Any) -> Any:  # noqa: ANN401
     while isinstance(model, Pipeline):
         model = model.steps[-1][1]
@@ -216,6 +183,8 @@ def _convert(model: Any, task: Task, initial_types: Any) -> ModelProto:  # noqa:
                     target_opset=TARGET_OPSET,
                     options=options,
                 )
+            except UnsupportedModelError:
+                raise
             except _FAILURES as exc:
                 if isinstance(exc, NameError) and "zipmap" in str(exc) and options is not None:
                     continue

@@ -1,0 +1,382 @@
+"""Makes skl2onnx ask the families here, and the families ask skl2onnx for what they lack."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from onnx import NodeProto, TensorProto, compose
+from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx._parse import _parse_sklearn_simple_model, sklearn_parsers_map
+from skl2onnx._supported_operators import sklearn_operator_name_map
+from skl2onnx.common._registration import get_converter, get_shape_calculator
+from skl2onnx.common.data_types import (
+    DoubleTensorType,
+    FloatTensorType,
+    Int64TensorType,
+    StringTensorType,
+)
+from sklearn import base
+from sklearn.utils import all_estimators
+
+from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sklearn_model.converters.methods import (
+    call,
+    knows,
+    offers,
+    use_fallback,
+)
+from edgepack.converter.sklearn_model.converters.transformers import AsTransformer
+from edgepack.converter.sklearn_model.converters.writer import ML, TEXT, Value, Writer
+
+TARGET_OPSET = {"": 17, ML: 3}
+_FAMILIES = (
+    "clusters",
+    "constant",
+    "decompositions",
+    "ensembles",
+    "features",
+    "functions",
+    "gaussian",
+    "histograms",
+    "imputers",
+    "kernels",
+    "linear",
+    "neighbours",
+    "outliers",
+    "pairs",
+    "projections",
+    "selectors",
+    "splines",
+    "support_vectors",
+    "trees",
+    "wrappers",
+)
+# Families write these too, for what holds one of them; alone, skl2onnx's operator is smaller and
+# quicker, and as exact where the inputs are float32.
+_OURS_IN_FLOAT64 = frozenset(
+    {
+        "DecisionTreeClassifier",
+        "DecisionTreeRegressor",
+        "ExtraTreeClassifier",
+        "ExtraTreeRegressor",
+        "ExtraTreesClassifier",
+        "ExtraTreesRegressor",
+        "GradientBoostingClassifier",
+        "GradientBoostingRegressor",
+        "IsolationForest",
+        "RandomForestClassifier",
+        "RandomForestRegressor",
+        "SimpleImputer",
+        "TargetEncoder",
+        "OneVsRestClassifier",
+        # Others read skl2onnx's operators of these: the quantizer, the writer of TFLite files.
+        "Binarizer",
+        "LinearSVC",
+        "LogisticRegression",
+        "LogisticRegressionCV",
+        "MaxAbsScaler",
+        "MinMaxScaler",
+        "Normalizer",
+        "PassiveAggressiveClassifier",
+        "Perceptron",
+        "PolynomialFeatures",
+        "RidgeClassifier",
+        "RidgeClassifierCV",
+        "RobustScaler",
+        "SGDClassifier",
+        "StandardScaler",
+        "NuSVR",
+        "SVR",
+        "VarianceThreshold",
+    }
+)
+_THEIRS = frozenset({"Pipeline", "ColumnTransformer", "FeatureUnion"})
+_ORIGINALS: dict[Any, tuple[str, Any]] = {}  # class → skl2onnx's own operator and parser
+_METHODS = ("index", "label", "value", "transform", "decision", "proba")
+_OPTIONS = {
+    "zipmap": [True, False, "columns"],
+    "raw_scores": [True, False],
+    "nocl": [True, False],
+    "output_class_labels": [True, False],
+    "decision_path": [True, False],
+    "decision_leaf": [True, False],
+    "score_samples": [True, False],
+}
+
+
+class ContainerSink:
+    """Gives nodes to skl2onnx."""
+
+    def __init__(self, scope: Any, container: Any) -> None:  # noqa: ANN401
+        self._scope = scope
+        self._container = container
+
+    def name(self, hint: str) -> str:
+        """A name that nothing else in the graph has."""
+        return str(self._scope.get_unique_variable_name(f"edgepack_{hint}"))
+
+    def node(self, node: NodeProto) -> None:
+        """Take a node."""
+        self._container.nodes.append(node)
+        version = TARGET_OPSET.get(node.domain, 1)
+        self._container.node_domain_version_pair_sets.add((node.domain, version))
+
+    def constant(self, tensor: TensorProto) -> None:
+        """Take a constant."""
+        self._container.initializers.append(tensor)
+
+
+@cache
+def register_converters() -> None:
+    """Tell skl2onnx of every estimator that a family here writes; once."""
+    for family in _FAMILIES:
+        importlib.import_module(f"edgepack.converter.sklearn_model.converters.{family}")
+    use_fallback(_by_skl2onnx)
+    for name, kind in [*all_estimators(), ("AsTransformer", AsTransformer)]:
+        if name in _THEIRS or not knows(name):
+            continue
+        old = sklearn_operator_name_map.get(kind)
+        if old is not None:
+            _ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
+        shapes, convert, options = _shapes, _convert, _OPTIONS
+        if old is not None and name in _OURS_IN_FLOAT64:
+            shapes, convert = _float64_only(old)
+            options = {**_OPTIONS, **(get_converter(old).get_allowed_options() or {})}
+        update_registered_converter(
+            kind, f"Edgepack{name}", shapes, convert, parser=_parse, options=options
+        )
+
+
+def _float64_only(old: str) -> tuple[Any, Any]:
+    their_shapes, their_convert = get_shape_calculator(old), get_converter(old)
+
+    def shapes(operator: Any) -> None:  # noqa: ANN401
+        if _is_double(operator):
+            _shapes(operator)
+        else:
+            with _named(operator, old):
+                their_shapes(operator)
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
+        if _is_double(operator):
+            _convert(scope, operator, container)
+        else:
+            with _named(operator, old):
+                their_convert(scope, operator, container)
+
+    return shapes, convert
+
+
+@contextmanager
+def _named(operator: Any, name: str) -> Iterator[None]:  # noqa: ANN401
+    """Some of their converters ask the operator for its name."""
+    ours, operator.type = operator.type, name
+    try:
+        yield
+    finally:
+        operator.type = ours
+
+
+def _is_double(operator: Any) -> bool:  # noqa: ANN401
+    return isinstance(operator.inputs[0].type, DoubleTensorType)
+
+
+def kind_of(model: Any) -> str:  # noqa: ANN401
+    """What the estimator gives for new rows: "index", "label", "value" or "transform"."""
+    if base.is_classifier(model):
+        return "index"
+    if base.is_outlier_detector(model) or type(model).__name__.endswith("GaussianMixture"):
+        return "label"
+    if base.is_clusterer(model) and hasattr(model, "predict"):
+        return "label"
+    return "value" if base.is_regressor(model) or not hasattr(model, "transform") else "transform"
+
+
+def _output_methods(model: Any) -> list[str]:  # noqa: ANN401
+    kind = kind_of(model)
+    if kind == "index":
+        scores = next((name for name in ("proba", "decision") if offers(model, name)), None)
+        return [kind] if scores is None else [kind, scores]
+    if kind == "label":
+        order = ("transform",) if base.is_clusterer(model) else ("decision", "proba")
+        scores = next((name for name in order if offers(model, name)), None)
+        return [kind] if scores is None else [kind, scores]
+    return [kind]
+
+
+def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:  # noqa: ANN401
+    name, old = type(model).__name__, _ORIGINALS.get(type(model))
+    if old is not None and name in _OURS_IN_FLOAT64:
+        # Which of both converts shows when types are settled; the outputs are the same.
+        return _parse_sklearn_simple_model(
+            scope, model, _merged(scope, inputs), custom_parsers, alias=f"Edgepack{name}"
+        )
+    operator = scope.declare_local_operator(f"Edgepack{name}", model)
+    operator.inputs.extend(_merged(scope, inputs))
+    for method in _output_methods(model):
+        operator.outputs.append(
+            scope.declare_local_variable(method, _type_of(model, method, operator.inputs))
+        )
+    return operator.outputs
+
+
+def _merged(scope: Any, inputs: Any) -> Any:  # noqa: ANN401
+    if len(inputs) == 1:
+        return inputs
+    concat = scope.declare_local_operator("SklearnConcat")
+    concat.inputs = inputs
+    width = [item.type.shape[1] if len(item.type.shape) == 2 else None for item in inputs]
+    total = None if None in width else sum(item or 0 for item in width)
+    merged = scope.declare_local_variable("merged", inputs[0].type.__class__([None, total]))
+    concat.outputs.append(merged)
+    return [merged]
+
+
+def _type_of(model: Any, method: str, inputs: Any) -> Any:  # noqa: ANN401
+    double = isinstance(inputs[0].type, DoubleTensorType)
+    floats = DoubleTensorType if double else FloatTensorType
+    if method == "label":
+        return Int64TensorType([None])
+    if method == "index":
+        text = np.asarray(model.classes_).dtype.kind in "OUS"
+        return (StringTensorType if text else Int64TensorType)([None])
+    return floats([None, _width(model, method)])
+
+
+def _width(model: Any, method: str) -> int | None:  # noqa: ANN401
+    if method == "proba":
+        return len(model.classes_) if hasattr(model, "classes_") else None
+    if method == "decision":
+        return None
+    if method == "value":
+        return None
+    try:
+        return len(model.get_feature_names_out())
+    except (AttributeError, ValueError, TypeError):
+        return None
+
+
+def _shapes(operator: Any) -> None:  # noqa: ANN401
+    model = operator.raw_operator
+    for method, output in zip(_output_methods(model), operator.outputs, strict=True):
+        output.type = _type_of(model, method, operator.inputs)
+
+
+def _convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
+    model = operator.raw_operator
+    dtype = np.float64 if _is_double(operator) else np.float32
+    writer = Writer(ContainerSink(scope, container), dtype)
+    given = operator.inputs[0]
+    kind = {StringTensorType: TEXT, Int64TensorType: np.int64}.get(type(given.type), dtype)
+    x = Value(writer, given.full_name, kind)
+    if x.dtype.kind == "i":
+        x = x.floats()
+    for method, output in zip(_output_methods(model), operator.outputs, strict=True):
+        found = call(writer, model, method, x)
+        if method == "index":
+            found = _labels(writer, model, found)
+        elif method != "label":
+            found = found.floats()
+            if method in ("decision", "value") and _is_vector(model, method):
+                found = found.reshape(-1, 1)
+        writer.sink.node(_identity(found.name, output.full_name))
+
+
+def _is_vector(model: Any, method: str) -> bool:  # noqa: ANN401
+    if method == "decision":
+        return len(getattr(model, "classes_", ())) <= 2
+    return False
+
+
+def _identity(source: str, target: str) -> NodeProto:
+    from onnx import helper
+
+    return helper.make_node("Identity", [source], [target], name=target)
+
+
+def _labels(writer: Writer, model: Any, index: Value) -> Value:  # noqa: ANN401
+    classes = np.asarray(model.classes_)
+    if classes.dtype.kind in "OUS":
+        names = np.array([str(item) for item in classes.tolist()], dtype=np.object_)
+        return writer.const(names).take(index)
+    return writer.const(classes.astype(np.int64)).take(index)
+
+
+@contextmanager
+def _as_skl2onnx_has_it(kind: Any) -> Iterator[None]:  # noqa: ANN401
+    """For a method that no family has of an estimator of which another method has one."""
+    if kind not in _ORIGINALS:
+        yield
+        return
+    name, parser = sklearn_operator_name_map[kind], sklearn_parsers_map.get(kind)
+    sklearn_operator_name_map[kind], sklearn_parsers_map[kind] = _ORIGINALS[kind]
+    if sklearn_parsers_map[kind] is None:
+        del sklearn_parsers_map[kind]
+    try:
+        yield
+    finally:
+        sklearn_operator_name_map[kind], sklearn_parsers_map[kind] = name, parser
+
+
+def _by_skl2onnx(writer: Writer, model: Any, method: str, x: Value) -> Value:  # noqa: ANN401
+    """What skl2onnx writes for a whole estimator, as part of this graph."""
+    if method == "decision" and offers(model, "proba"):
+        raise UnsupportedModelError(f"{type(model).__name__} has no ONNX form of {method}")
+    double = x.dtype == np.float64
+    number = DoubleTensorType if double else FloatTensorType
+    features = int(getattr(model, "n_features_in_", 0)) or None
+    options = {id(model): {"zipmap": False}} if base.is_classifier(model) else None
+    initial = [("x", number([None, features]))]
+    with _as_skl2onnx_has_it(type(model)):
+        try:
+            found = convert_sklearn(
+                model, initial_types=initial, target_opset=TARGET_OPSET, options=options
+            )
+        except NameError:  # a classifier that knows no zipmap
+            found = convert_sklearn(model, initial_types=initial, target_opset=TARGET_OPSET)
+    prefix = writer.sink.name("part") + "_"
+    inner = compose.add_prefix(found, prefix)
+    for tensor in inner.graph.initializer:
+        writer.sink.constant(tensor)
+    writer.sink.node(_identity(x.name, inner.graph.input[0].name))
+    for node in inner.graph.node:
+        writer.sink.node(node)
+    outputs = inner.graph.output
+    if method in ("proba", "decision"):
+        value = Value(writer, outputs[1].name, _dtype(outputs[1])).floats()
+        if method == "decision" and len(model.classes_) == 2:
+            return value.take(np.array(-1), axis=1)
+        return value
+    value = Value(writer, outputs[0].name, _dtype(outputs[0]))
+    if method == "index":
+        return _index(writer, np.asarray(model.classes_), value)
+    if method == "label" or (method == "value" and _gives_vector(model)):
+        return value.reshape(-1) if method == "label" else value.floats().reshape(-1)
+    return value.floats()
+
+
+def _gives_vector(model: Any) -> bool:  # noqa: ANN401
+    return np.ndim(model.predict(np.zeros((1, int(model.n_features_in_))))) == 1
+
+
+def _index(writer: Writer, classes: Any, label: Value) -> Value:  # noqa: ANN401
+    places = list(range(len(classes)))
+    if classes.dtype.kind in "OUS":
+        keys: dict[str, Any] = {"keys_strings": [str(item) for item in classes.tolist()]}
+    else:
+        keys = {"keys_int64s": [int(item) for item in classes.tolist()]}
+    return writer.op(
+        "LabelEncoder", label.reshape(-1), domain=ML, dtype="int64", values_int64s=places, **keys
+    )
+
+
+def _dtype(output: Any) -> Any:  # noqa: ANN401
+    return {
+        TensorProto.FLOAT: np.float32,
+        TensorProto.DOUBLE: np.float64,
+        TensorProto.INT64: np.int64,
+        TensorProto.STRING: np.object_,
+    }[output.type.tensor_type.elem_type]
