@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from support.image_bundle import colour_images
 
-from edgepack.bundle.contract import Datatype
+from edgepack.bundle.contract import Datatype, Nonfinite
 from edgepack.converter import ConvertRequest, convert
-from edgepack.converter.errors import ConvertError
+from edgepack.converter.errors import ConvertError, UnfitDataError
 from edgepack.runtime import load, parse_golden
 from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.errors import DatasetError
@@ -256,3 +256,45 @@ def test_a_recipe_that_does_not_do_is_one_line(recipe, message, photos, tmp_path
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_nan_in_signals_is_one_line(tmp_path, tones):
+    """A spectrogram has no missing values."""
+    (tmp_path / "m.onnx").write_bytes(listener(tones))
+    (tmp_path / "r.toml").write_text(WAV_RECIPE)
+    signals = read_dataset(tones, audio_samples=2048).arrays["audio"]
+    signals[3, 7] = np.nan
+    np.savez(tmp_path / "data.npz", mel=signals)
+    request = ConvertRequest(
+        model=tmp_path / "m.onnx",
+        data=tmp_path / "data.npz",
+        recipe=tmp_path / "r.toml",
+        output=tmp_path / "out",
+    )
+    with pytest.raises(UnfitDataError, match=r"the data has NaN: pre\[1\] log-mel"):
+        convert(request)
+
+
+def test_steps_before_a_model_of_columns(tmp_path):
+    """What a model would answer to NaN is not asked where steps come first."""
+    rows = np.random.default_rng(0).normal(size=(100, 4))
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    weights = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
+    (tmp_path / "m.onnx").write_bytes(network(("x", ["N", 4]), nodes, {"w": weights}))
+    (tmp_path / "r.toml").write_text('[[pre]]\nstep = "cast"\ndatatype = "FP32"\n')
+    np.savez(tmp_path / "data.npz", x=rows.round(3).astype(np.float32), y=np.arange(100) % 3)
+
+    report = convert(
+        ConvertRequest(
+            model=tmp_path / "m.onnx",
+            data=tmp_path / "data.npz",
+            recipe=tmp_path / "r.toml",
+            output=tmp_path / "out",
+            formats=("onnx",),
+        )
+    )
+
+    assert Nonfinite.REJECT is opened(report).contract.inputs[0].nonfinite

@@ -7,10 +7,12 @@ import numpy as np
 
 from edgepack.bundle.contract import Contract, Nonfinite, Task, TensorSpec, Variant
 from edgepack.bundle.contract_rules import problems_of
+from edgepack.bundle.errors import ContractError
 from edgepack.bundle.pre_codec import render_steps
+from edgepack.bundle.pre_shapes import specs_after
 from edgepack.converter.ask import ask_original, decide_task
 from edgepack.converter.draft import Candidate, Draft, output_specs
-from edgepack.converter.errors import RequestError, UnsupportedModelError
+from edgepack.converter.errors import RequestError, UnfitDataError, UnsupportedModelError
 from edgepack.converter.float_variant import FloatVariant, find_float_variant, settle_nan
 from edgepack.converter.match import MatchedInputs, match_inputs, nan_columns, narrow
 from edgepack.converter.parity import HeldOut
@@ -119,6 +121,7 @@ def prove(
     has_nan = bool(nan_columns(matched.specs, matched.arrays))
     if has_nan:
         draft = draft.with_nonfinite(Nonfinite.NAN)
+        _check_steps_keep_nan(draft, raw)
     tell(Stage.PARITY, f"{len(split.held_out)} held-out rows against the original")
     found = find_float_variant(original, facts, draft, held_out)
     if not has_nan:
@@ -167,6 +170,13 @@ def _truth(
         return None, ()
     whole, notes = fit_truth(truth, task, expected, facts.class_names)
     return None if whole is None else whole[split.held_out], notes
+
+
+def _check_steps_keep_nan(draft: Draft, raw: RawInputs) -> None:
+    try:
+        specs_after(draft.inputs, raw.steps)
+    except ContractError as exc:
+        raise UnfitDataError(f"the data has NaN: {exc.problems[0]}") from exc
 
 
 def _check_contract(contract: Contract) -> None:
