@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 from support.tflite_files import Op, Tensor, network_file, quantized_file, tflite_bytes
 
-from edgepack.bundle.contract import TensorBinding
+from edgepack.bundle.contract import (
+    Contract,
+    Datatype,
+    EngineRequirements,
+    Parity,
+    Task,
+    TensorBinding,
+    TensorSpec,
+    Variant,
+)
+from edgepack.converter.draft import MemorySource
 from edgepack.converter.errors import ModelFileError, UnfitDataError, UnsupportedModelError
 from edgepack.converter.sources.source import Exported, ExportFacts
 from edgepack.converter.tflite_graph import operator_name, read, summarise, tensors_of
@@ -16,6 +26,8 @@ from edgepack.converter.tflite_quantizer.rewrite import layer_names
 from edgepack.converter.tflite_quantizer.run import answers
 from edgepack.converter.tools.find import tool_named
 from edgepack.converter.tools.tool import Quantization, ToolJob
+from edgepack.runtime import UnsupportedModelError as UnsupportedModelErrorOfRuntime
+from edgepack.runtime import load
 
 STATIC = Quantization(scheme="static", activation="s8")
 DYNAMIC = Quantization(scheme="dynamic", activation="s8")
@@ -213,6 +225,67 @@ def test_ranges_hold_every_value_of_every_row():
     assert (float(rows.min()), 1000.0) == (found.low, found.high)
     clipped = ranges_of(NETWORK, {"x": np.tile(ROWS, (100, 1))}, "percentile")["x"]
     assert clipped.high < ROWS.max()
+
+
+def test_an_older_interpreter_answers_rightly_or_not_at_all():
+    """It has no kernel for dense layers with a scale for each channel, and must be told so."""
+    bundle = tflite_bundle(quantized(NETWORK, DYNAMIC))
+    with pytest.raises(UnsupportedModelErrorOfRuntime, match="FULLY_CONNECTED"):
+        load(bundle)
+    with load(tflite_bundle(quantized(NETWORK, STATIC))) as model:
+        (expected,) = answers(NETWORK, {"x": ROWS})
+        found = model.predict({"x": ROWS})["probabilities"]
+        assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.95
+
+
+def tflite_bundle(data: bytes) -> MemorySource:
+    """A bundle for tflite-runtime."""
+    facts = job(data, None).exported.facts
+    variant = Variant(
+        name="tflite-int8",
+        files=("tflite-int8/model.tflite",),
+        precision="int8",
+        size_bytes=len(data),
+        engine=EngineRequirements(engine="tflite-runtime", opsets=facts.summary.opsets),
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        parity=Parity(rows=0, metric="none", value=0.0, bound=0.0),
+    )
+    contract = Contract(
+        name="test",
+        version="1.0.0",
+        task=Task.GENERIC,
+        inputs=(TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 8)),),
+        outputs=(TensorSpec(name="probabilities", datatype=Datatype.FP32, shape=(-1, 4)),),
+        variants=(variant,),
+        golden="golden.safetensors",
+    )
+    return MemorySource(contract=contract, files={variant.files[0]: data})
+
+
+@pytest.mark.parametrize("wish", [DYNAMIC, HALF, STATIC])
+def test_a_file_with_small_weights_can_be_quantized_in_another_way(wish):
+    """Its constants become float32 first: 8-bit and 16-bit ones, and the operators of old files."""
+    for before in (DYNAMIC, HALF):
+        if before == wish:
+            continue
+        again = quantized(quantized(NETWORK, before), wish)
+
+        assert abs(len(again) - len(quantized(NETWORK, wish))) < 200
+        assert agreement(again) >= 0.94
+
+
+def test_what_has_nothing_to_quantize_is_refused():
+    """Instead of giving the same file under another name."""
+    data = tflite_bytes(
+        [Tensor(name=name, shape=(-1, 8)) for name in ("x", "y")],
+        [Op(kind="EXP", inputs=["x"], outputs=["y"])],
+        ["x"],
+        ["y"],
+    )
+    for wish in (DYNAMIC, HALF, STATIC):
+        with pytest.raises(UnsupportedModelError, match=f"no.* form for {wish.scheme}"):
+            quantized(data, wish)
 
 
 def test_an_int8_file_can_be_looked_at():

@@ -162,6 +162,9 @@ def _recipe(wish: Quantization, kept: tuple[str, ...], only: str | None) -> Any:
             recipe.add_quantization_config(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
     elif wish.scheme == "dynamic":
         recipe.add_dynamic_config(scopes, everything, 8, grain)
+        # Its kernel reads a scale for each channel, whatever is there.
+        depthwise = TFLOperationName.DEPTHWISE_CONV_2D
+        recipe.add_dynamic_config(scopes, depthwise, 8, QuantGranularity.CHANNELWISE)
     else:
         half = TensorQuantizationConfig(num_bits=16, dtype=TensorDataType.FLOAT)
         recipe.add_quantization_config(

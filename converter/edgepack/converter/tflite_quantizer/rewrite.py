@@ -15,6 +15,12 @@ from edgepack.converter.tflite_graph import read
 from edgepack.converter.tflite_quantizer.sharing_builder import SharingBuilder
 
 _SPARE_BYTES: Final = 4096
+# As TensorFlow's own op_version.cc counts.
+_PER_CHANNEL_VERSIONS: Final = {
+    schema.BuiltinOperator.CONV_2D: 5,
+    schema.BuiltinOperator.DEPTHWISE_CONV_2D: 6,
+    schema.BuiltinOperator.FULLY_CONNECTED: 12,
+}
 _MAX_BYTES: Final = 2**31 - 2**20  # what one flatbuffer can hold
 
 
@@ -97,6 +103,7 @@ def compacted(data: bytes, original: bytes) -> bytes:
                 tensor.quantization.min = tensor.quantization.max = None
                 if tensor.quantization.scale is None:
                     tensor.quantization = None
+    _set_versions(model)
     _share_buffers(model)
     return _pack(model)
 
@@ -151,6 +158,25 @@ def _replace(graph: Any, old: int, new: int) -> None:
     for operator in graph.operators:
         operator.inputs = [new if place == old else int(place) for place in operator.inputs]
     graph.outputs = [new if place == old else int(place) for place in graph.outputs]
+
+
+def _set_versions(model: Any) -> None:
+    """Say which kernels float operators with a scale for each channel of their weights need.
+
+    The quantizer leaves the version of the float operator. tflite-runtime 2.14 then runs such a
+    fully connected layer with the first channel's scale for all, and answers nonsense.
+    """
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            version = _PER_CHANNEL_VERSIONS.get(code.builtinCode)
+            if version is None:
+                continue
+            data, weights = (graph.tensors[place] for place in operator.inputs[:2])
+            scales = None if weights.quantization is None else weights.quantization.scale
+            is_float = data.type == schema.TensorType.FLOAT32
+            if is_float and scales is not None and len(scales) > 1:
+                code.version = max(code.version, version)
 
 
 def _share_buffers(model: Any) -> None:
