@@ -1,6 +1,7 @@
 """Dynamic int8: 8-bit weights, and activations that are quantized while the model runs."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ def quantize_dynamic(model: ModelProto, wish: Quantization) -> ModelProto:
     """The model with 8-bit weights; `model` is not changed.
 
     Convolutions get unsigned weights whatever is wished: engines of 2024 have no other kernel.
+    Recurrent layers get 7 bits: theirs is signed inside, and with 8 it saturates without VNNI.
 
     Raises:
         UnsupportedModelError: Nothing is left, or `keep_float` names what is no node.
@@ -33,20 +35,19 @@ def quantize_dynamic(model: ModelProto, wish: Quantization) -> ModelProto:
     kept = [node.name for node in model.graph.node if node.name not in chosen]
     kept += [name + _UNPACKED for name in kept]
     quantized = model
-    for operators, weight in (
-        (_PRODUCTS, wish.weight),
-        (_CONVOLUTIONS, "u8"),
-        (_RECURRENT, wish.weight),
+    for operators, part in (
+        (_PRODUCTS, wish),
+        (_CONVOLUTIONS, replace(wish, weight="u8")),
+        (_RECURRENT, replace(wish, reduce_range=True)),
     ):
         if any(node.name in chosen and node.op_type in operators for node in model.graph.node):
-            quantized = _quantize(quantized, operators, weight, kept, wish)
+            quantized = _quantize(quantized, operators, kept, part)
     return quantized
 
 
 def _quantize(
     model: ModelProto,
     operators: tuple[str, ...],
-    weight: str,
     kept: list[str],
     wish: Quantization,
 ) -> ModelProto:
@@ -61,7 +62,7 @@ def _quantize(
             op_types_to_quantize=list(operators),
             per_channel=wish.per_channel,
             reduce_range=wish.reduce_range,
-            weight_type=_TYPES[weight],
+            weight_type=_TYPES[wish.weight],
             nodes_to_exclude=kept,
             # Shape inference does not know what operators of other domains (ai.onnx.ml) give.
             extra_options={"DefaultTensorType": TensorProto.FLOAT},
