@@ -61,6 +61,7 @@ def after(given: TensorSpec, *pre: dict) -> tuple[Datatype, tuple[int, ...]]:
         ({**WINDOW, "length": 1 << 30}, "length must be 1 to"),
         ({**WINDOW, "frame": 10}, "frame and hop must be given together"),
         ({**WINDOW, "frame": 101, "hop": 1}, "frame must be 1 to 100"),
+        ({"step": "dct", "input": "x", "keep": 0}, "keep must be 1 to 1024, got 0"),
         ({**MEL, "power": 3}, "power must be 1 to 2"),
         ({**MEL, "fft": 256}, "fft must be 480"),
         ({**MEL, "high_hz": 9000.0}, "ascending between 0 and 8000"),
@@ -129,6 +130,7 @@ SOUND = spec(F32, -1, 16000)
         (spec(F32, -1, -1, 2), (WINDOW,), (F32, (-1, 100, 2))),
         (SOUND, ({**WINDOW, "frame": 30, "hop": 20},), (F32, (-1, 4, 30))),
         (SOUND, (MEL,), (F32, (-1, 49, 10))),
+        (SOUND, (MEL, {"step": "dct", "input": "x", "keep": 4}), (F32, (-1, 49, 4))),
         (spec(F64, -1, -1), (MEL,), (F32, (-1, -1, 10))),
         (
             SOUND,
@@ -163,6 +165,8 @@ def test_the_shapes_of_steps(given_spec, pre, expected):
         (spec(U8, -1, 9), {**WINDOW, "value": -1.0}, "value must fit UINT8, got -1"),
         (spec(U8, -1, 9), {**WINDOW, "value": 0.5}, "value must fit UINT8, got 0.5"),
         (spec(F32, -1, 9, 1), MEL, r"a signal must be \(N, T\)"),
+        (spec(F32, -1, 9), {"step": "dct", "input": "x", "keep": 10}, r"must have 10 \(keep\) to"),
+        (spec(F32, -1), {"step": "dct", "input": "x", "keep": 1}, "the last dimension must"),
         (spec(F32, -1, 479), MEL, "at least 480 samples, got 479"),
         (spec(F32, -1, 9, 9, 1, nonfinite=Nonfinite.NAN), RESIZE, "takes NaN"),
         (

@@ -13,6 +13,7 @@ from edgepack.bundle.pre_steps import (
     STEPS,
     CenterCrop,
     Channels,
+    Dct,
     LogMel,
     Normalize,
     Reshape,
@@ -90,14 +91,8 @@ def _breaches(step: Step) -> Iterator[str]:
     """What is wrong with a step, whatever it is applied to."""
     yield from _infinite(step)
     match step:
-        case Transpose(axes=axes):
-            if sorted(axes) != list(range(len(axes))) or axes[:1] != (0,):
-                yield f"axes must be each of 0 to {len(axes) - 1} once, 0 first, got {list(axes)}"
-        case Reshape(shape=shape):
-            if not 0 <= len(shape) < MAX_DIMENSIONS:
-                yield f"shape must have at most {MAX_DIMENSIONS - 1} sizes, got {len(shape)}"
-            elif min(shape, default=1) < 1:
-                yield f"shape must be of sizes >= 1, got {list(shape)}"
+        case Transpose() | Reshape():
+            yield from _dimension_breaches(step)
         case Resize() | CenterCrop():
             yield from _between(step, 1, MAX_SIDE, "height", "width")
             yield from _antialias_breaches(step)
@@ -110,8 +105,21 @@ def _breaches(step: Step) -> Iterator[str]:
             yield from _window_breaches(step)
         case LogMel():
             yield from _log_mel_breaches(step)
+        case Dct():
+            yield from _between(step, 1, MAX_MELS, "keep")
         case _:
             pass  # every value of the right type will do
+
+
+def _dimension_breaches(step: Transpose | Reshape) -> Iterator[str]:
+    if isinstance(step, Transpose):
+        axes = step.axes
+        if sorted(axes) != list(range(len(axes))) or axes[:1] != (0,):
+            yield f"axes must be each of 0 to {len(axes) - 1} once, 0 first, got {list(axes)}"
+    elif len(step.shape) >= MAX_DIMENSIONS:
+        yield f"shape must have at most {MAX_DIMENSIONS - 1} sizes, got {len(step.shape)}"
+    elif min(step.shape, default=1) < 1:
+        yield f"shape must be of sizes >= 1, got {list(step.shape)}"
 
 
 def _infinite(step: Step) -> Iterator[str]:

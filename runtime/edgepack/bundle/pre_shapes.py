@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from edgepack.bundle.contract import Contract, Datatype, Nonfinite, TensorSpec
 from edgepack.bundle.errors import ContractError
-from edgepack.bundle.pre_codec import parse_steps
+from edgepack.bundle.pre_codec import MAX_MELS, parse_steps
 from edgepack.bundle.pre_steps import (
     Cast,
     CenterCrop,
     Channels,
+    Dct,
     Layout,
     LogMel,
     Normalize,
@@ -87,9 +88,15 @@ def spec_after(specs: dict[str, TensorSpec], step: Step) -> TensorSpec:
     if not spec.shape:  # the rules of the contract say it; here nothing may break over it
         raise _UnfitError(f"input {spec.name[:64]!r} must have dimensions")
     _check_values(spec, step)
-    made = replace(spec, **_changes(spec, step), unit=None, minimum=None, maximum=None)
-    if len(made.feature_names) and made.shape[-1:] != spec.shape[-1:]:
-        made = replace(made, feature_names=())
+    made = replace(
+        spec,
+        datatype=_datatype(spec, step),
+        shape=_shape(spec, step),
+        feature_names=spec.feature_names if isinstance(step, Scale | Normalize | Cast) else (),
+        unit=None,
+        minimum=None,
+        maximum=None,
+    )
     if math.prod(size for size in made.shape[1:] if size > 0) > MAX_SAMPLE_VALUES:
         raise _UnfitError(
             f"a sample must have at most {MAX_SAMPLE_VALUES} values, got {list(made.shape)}"
@@ -115,36 +122,42 @@ def _check_values(spec: TensorSpec, step: Step) -> None:
             raise _UnfitError(f"value must fit {spec.datatype}, got {step.value:g}")
 
 
-def _changes(spec: TensorSpec, step: Step) -> dict[str, Any]:
+def _datatype(spec: TensorSpec, step: Step) -> Datatype:
+    if isinstance(step, Cast):
+        return step.datatype
+    if isinstance(step, LogMel):
+        return Datatype.FP32
+    if isinstance(step, Scale | Normalize | Dct):
+        return Datatype.FP64 if spec.datatype is Datatype.FP64 else Datatype.FP32
+    return spec.datatype
+
+
+def _shape(spec: TensorSpec, step: Step) -> tuple[int, ...]:
+    shape = spec.shape
     match step:
-        case Scale():
-            return {"datatype": _as_float(spec)}
+        case Scale() | Cast():
+            return shape
         case Normalize():
-            return {"datatype": _as_float(spec), "shape": _normalized(spec.shape, step)}
-        case Cast(datatype=datatype):
-            return {"datatype": datatype}
+            return _normalized(shape, step)
         case Transpose(axes=axes):
-            if len(axes) != len(spec.shape):
-                raise _UnfitError(f"axes must be {len(spec.shape)}, got {list(axes)}")
-            return {"shape": tuple(spec.shape[axis] for axis in axes), "feature_names": ()}
+            if len(axes) != len(shape):
+                raise _UnfitError(f"axes must be {len(shape)}, got {list(axes)}")
+            return tuple(shape[axis] for axis in axes)
         case ToLayout(to=to):
-            return {"shape": _moved(_image(spec), to), "feature_names": ()}
-        case Reshape(shape=shape):
-            _same_number(spec.shape[1:], shape)
-            return {"shape": (spec.shape[0], *shape), "feature_names": ()}
+            return _moved(_image(spec), to)
+        case Reshape(shape=wanted):
+            _same_number(shape[1:], wanted)
+            return (shape[0], *wanted)
         case Resize() | CenterCrop():
-            return {"shape": _resized(_image(spec), step)}
+            return _resized(_image(spec), step)
         case Channels():
-            return {"shape": _recoloured(_image(spec), step), "feature_names": ()}
+            return _recoloured(_image(spec), step)
         case Window():
-            return {"shape": _windowed(spec.shape, step)}
+            return _windowed(shape, step)
         case LogMel():
-            shape = _log_mel(spec.shape, step)
-            return {"shape": shape, "datatype": Datatype.FP32, "feature_names": ()}
-
-
-def _as_float(spec: TensorSpec) -> Datatype:
-    return Datatype.FP64 if spec.datatype is Datatype.FP64 else Datatype.FP32
+            return _log_mel(shape, step)
+        case Dct(keep=keep):
+            return _transformed(shape, keep)
 
 
 def _normalized(shape: tuple[int, ...], step: Normalize) -> tuple[int, ...]:
@@ -208,6 +221,14 @@ def _log_mel(shape: tuple[int, ...], step: LogMel) -> tuple[int, ...]:
     if samples < step.frame:
         raise _UnfitError(f"a signal must have at least {step.frame} samples, got {samples}")
     return (shape[0], 1 + (samples - step.frame) // step.hop, step.mels)
+
+
+def _transformed(shape: tuple[int, ...], keep: int) -> tuple[int, ...]:
+    if len(shape) < 2 or not keep <= shape[-1] <= MAX_MELS:
+        raise _UnfitError(
+            f"the last dimension must have {keep} (keep) to {MAX_MELS} values, got {list(shape)}"
+        )
+    return (*shape[:-1], keep)
 
 
 def _same_number(before: tuple[int, ...], after: tuple[int, ...]) -> None:

@@ -58,6 +58,13 @@ class Logarithm(StrEnum):
     DB = "db"
 
 
+class DctNorm(StrEnum):
+    """Factors of a cosine transform: that of HTK has the first coefficient sqrt(2) larger."""
+
+    ORTHO = "ortho"  # librosa, torchaudio
+    HTK = "htk"  # HTK, TensorFlow
+
+
 class MelNorm(StrEnum):
     """Whether filters have the height 1 or the area 1."""
 
@@ -229,6 +236,22 @@ class LogMel:
         return self.high_hz if self.high_hz is not None else self.rate / 2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dct:
+    """The first coefficients of the cosine transform (type II) along the last axis.
+
+    Of a log-mel spectrogram it gives the MFCC.
+
+    Attributes:
+        keep: How many.
+        norm: Their factors.
+    """
+
+    input: str
+    keep: int
+    norm: DctNorm = DctNorm.ORTHO
+
+
 Step: TypeAlias = (
     Scale
     | Normalize
@@ -241,6 +264,7 @@ Step: TypeAlias = (
     | Channels
     | Window
     | LogMel
+    | Dct
 )
 STEPS: Final[dict[str, type[Step]]] = {
     "scale": Scale,
@@ -254,6 +278,7 @@ STEPS: Final[dict[str, type[Step]]] = {
     "channels": Channels,
     "window": Window,
     "log-mel": LogMel,
+    "dct": Dct,
 }
 _NAMES: Final = {kind: name for name, kind in STEPS.items()}
 

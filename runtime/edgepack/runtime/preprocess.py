@@ -22,6 +22,7 @@ from edgepack.bundle.pre_steps import (
     Cast,
     CenterCrop,
     Channels,
+    Dct,
     LogMel,
     Normalize,
     Reshape,
@@ -36,7 +37,7 @@ from edgepack.bundle.pre_steps import (
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.inputs import check_finite
 from edgepack.runtime.preprocess_images import center_crop, recolour, resize, to_layout
-from edgepack.runtime.preprocess_signals import log_mel, window
+from edgepack.runtime.preprocess_signals import dct, log_mel, window
 from edgepack.runtime.tensors import DTYPES, Array
 
 __all__ = [
@@ -166,10 +167,16 @@ def _work(step: Step) -> _Work:
             return lambda array: center_crop(array, step)
         case Channels():
             return lambda array: recolour(array, step)
-        case Window():
-            return lambda array: window(array, step)
-        case LogMel():
-            return log_mel(step)
+        case Window() | LogMel() | Dct():
+            return _signal_work(step)
+
+
+def _signal_work(step: Window | LogMel | Dct) -> _Work:
+    if isinstance(step, LogMel):
+        return log_mel(step)
+    if isinstance(step, Dct):
+        return lambda array: dct(array, step)
+    return lambda array: window(array, step)
 
 
 def _floats(array: Array) -> Array:

@@ -7,6 +7,8 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from edgepack.bundle.pre_steps import (
+    Dct,
+    DctNorm,
     Logarithm,
     LogMel,
     MelNorm,
@@ -72,6 +74,26 @@ def log_mel(step: LogMel) -> Callable[[Array], Array]:
         return np.asarray(logarithm(np.maximum(energy, step.floor) + step.offset), np.float32)
 
     return apply
+
+
+def dct(values: Array, step: Dct) -> Array:
+    """The first coefficients of the cosine transform (type II) along the last axis.
+
+    Ahmed, Natarajan and Rao (1974): sqrt(2 / n) sum of x_i cos(pi k (i + 1/2) / n), the first one
+    divided by sqrt(2) unless the norm is HTK's. Summed in one order on every machine, in float64.
+
+    >>> dct(np.array([[1.0, 1.0, 1.0, 1.0]]), Dct(input="x", keep=2)).round(6).tolist()
+    [[2.0, 0.0]]
+    """
+    size = values.shape[-1]
+    wave = np.cos(np.pi * np.arange(step.keep) * (np.arange(size)[:, None] + 0.5) / size)
+    wave *= np.sqrt(2 / size)
+    if step.norm is DctNorm.ORTHO:
+        wave[:, 0] /= np.sqrt(2)
+    total = np.zeros((*values.shape[:-1], step.keep))
+    for index, row in enumerate(wave):
+        total += values[..., index, None] * row
+    return np.asarray(total, np.float64 if values.dtype == np.float64 else np.float32)
 
 
 def mel_filters(step: LogMel) -> _Floats:
