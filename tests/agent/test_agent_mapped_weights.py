@@ -1,0 +1,63 @@
+"""A device maps the weights of a large model from its store instead of reading them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.large_weights import WIDTH, stored, write_large
+
+from edgepack.agent.install.slot import Installed
+from edgepack.agent.serve.registry import _load
+from edgepack.bundle.errors import DigestError
+from edgepack.wire.messages import Release
+
+
+def installed_in(folder: Path, *, layers: int, width: int) -> tuple[Path, Installed, Path]:
+    """The store's folder, what is installed in it, and the weights' file."""
+    bundle = write_large(folder, layers=layers, width=width)
+    store = folder / "store"
+    place = stored(bundle, store).locate(bundle.contract.variants[0].files[1])
+    assert place is not None
+    release = Release(digest=bundle.digest, version="1.0.0", sequence=1)
+    return store, Installed(release=release, variant="onnx-fp32"), place
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> tuple[Path, Installed, Path]:
+    return installed_in(tmp_path, layers=20, width=WIDTH)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_the_agent_serves_is_mapped_from_its_store(tmp_path):
+    """The blob of 36 MB is among the process's mappings while the model answers."""
+    folder, installed, weights = installed_in(tmp_path, layers=9, width=1024)
+    model, _ = _load(installed, folder)
+    with model:
+        mapped = Path("/proc/self/maps").read_text()
+        model.predict({"x": np.ones((1, 1024), np.float32)})
+
+    assert str(weights) in mapped
+
+
+def test_collecting_a_blob_that_is_mapped_harms_no_answer(store):
+    """The old model answers on while its files are deleted."""
+    folder, installed, weights = store
+    model, _ = _load(installed, folder)
+    x = {"x": np.ones((1, WIDTH), np.float32)}
+    with model:
+        before = model.predict(x)["y"]
+        weights.unlink()
+        np.testing.assert_array_equal(before, model.predict(x)["y"])
+
+
+def test_a_damaged_store_is_found_when_the_agent_loads(store):
+    """A flipped byte in the weights does not reach the engine."""
+    folder, installed, weights = store
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 0x80
+    weights.chmod(0o644)
+    weights.write_bytes(data)
+
+    with pytest.raises(DigestError, match="has the digest"):
+        _load(installed, folder)
