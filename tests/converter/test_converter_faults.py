@@ -321,7 +321,33 @@ def test_an_output_that_is_a_file(digits_model: Path, digits_table: Table, tmp_p
     assert "mine" == taken.read_text()
 
 
-@pytest.mark.parametrize("wanted", ["source", "export", "pack"])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ended_command_leaves_nothing(
+    signal_number: signal.Signals, digits_mlp: Path, digits_table: Table, tmp_path: Path
+) -> None:
+    """Ctrl-C or a kill while the scratch folder is in use: no output, nothing temporary."""
+    scratch = tmp_path / "temporary"
+    scratch.mkdir()
+    options = ["--data", str(digits_table.path), "-o", str(tmp_path / "out"), "--no-cache"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgepack.cli.main", "convert", str(digits_mlp), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        text=True,
+    )
+    while not list(scratch.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, errors = process.communicate(timeout=60)
+    assert 130 == process.returncode, errors
+    assert "edgepack: interrupted" == errors.strip()
+    assert [] == list(scratch.iterdir())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("wanted", ["source", "export", "quantize", "pack"])
 def test_ctrl_c(wanted: str, digits_mlp: Path, digits_table: Table, tmp_path: Path) -> None:
     """Interrupted at any stage: exit code 130, no output, no child, nothing temporary."""
     process = start(digits_mlp, digits_table.path, tmp_path / "out")

@@ -1,7 +1,9 @@
 """`edgepack convert`."""
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -121,6 +123,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert a model."""
+    if threading.current_thread() is threading.main_thread():
+        # A kill ends it as Ctrl-C does: children and temporary files go first.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = settings(args)
     request = ConvertRequest(
         model=args.model,
