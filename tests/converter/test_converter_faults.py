@@ -341,7 +341,8 @@ def test_an_ended_command_leaves_nothing(
         time.sleep(0.01)
     process.send_signal(signal_number)
     _, errors = process.communicate(timeout=60)
-    assert 130 == process.returncode, errors
+    # Interrupted while it makes a dataclass, Python ends itself by the signal after all was done.
+    assert process.returncode in (130, -signal.SIGINT), errors
     assert "edgepack: interrupted" == errors.strip()
     assert [] == list(scratch.iterdir())
     assert not (tmp_path / "out").exists()

@@ -4,10 +4,16 @@ The child's imports take most of a conversion. It is therefore started before th
 imported anything but this, and everything else is imported while the child is busy.
 """
 
+import secrets
+import shutil
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from edgepack.converter.child import Child
-from edgepack.converter.errors import RequestError
+from edgepack.converter.errors import OutputError, RequestError
 from edgepack.converter.naming import model_name, model_version
 from edgepack.converter.output import check_free, check_output
 from edgepack.converter.report import ConvertReport
@@ -15,6 +21,7 @@ from edgepack.converter.request import ConvertRequest, Progress, ProgressCallbac
 from edgepack.converter.sources.find import recognise
 
 _STAGES = list(Stage)
+_REMOVALS = 20
 
 
 def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -> ConvertReport:
@@ -49,7 +56,7 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
     tell = _teller(progress)
     tell(Stage.SOURCE, f"{request.model.name}: {recognised.description}")
     with (
-        tempfile.TemporaryDirectory(prefix="edgepack-") as scratch,
+        _scratch() as scratch,
         Child(
             recognised.module,
             timeout_s=request.timeout_s,
@@ -70,6 +77,28 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
             recipe=recipe or Recipe(),
         )
         return pipeline.run(child, name=name, version=version)
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A folder for temporary files that is gone afterwards, whenever a signal comes.
+
+    `tempfile.TemporaryDirectory` makes the folder before it knows that it must be removed.
+    """
+    path = Path(tempfile.gettempdir(), f"edgepack-{secrets.token_hex(8)}")
+    try:
+        path.mkdir(mode=0o700)
+        yield str(path)
+    except OSError as exc:
+        if exc.filename != str(path):
+            raise
+        raise OutputError(f"no folder for temporary files can be made: {exc.strerror}") from exc
+    finally:
+        for _ in range(_REMOVALS):  # a child that was just killed may still have been writing
+            shutil.rmtree(path, ignore_errors=True)
+            if not path.exists():
+                break
+            time.sleep(0.1)
 
 
 def _check(request: ConvertRequest) -> None:
