@@ -86,6 +86,11 @@ class Draft:
             self._constants[key] = self._tensor(name, values.shape, values.dtype.name, values)
         return self._constants[key]
 
+    def bias(self, values: Array, name: str) -> Tensor:
+        """Add a bias, which is never shared: int8 gives each layer's a scale of its own."""
+        held = np.ascontiguousarray(values, dtype=np.float32)
+        return self._tensor(name, held.shape, "float32", held)
+
     def integers(self, values: Sequence[int], name: str) -> Tensor:
         """Add a vector of int32, as operators take for axes and sizes."""
         return self.constant(np.array(values, dtype=np.int32), name)
@@ -144,7 +149,7 @@ class _AlignedBuffer(schema.BufferT):  # type: ignore[misc]
     def Pack(self, builder: Any) -> int:  # noqa: ANN401, N802
         if self.data is None:
             return int(super().Pack(builder))
-        content = bytes(self.data)
+        content = self.data.tobytes()
         builder.StartVector(1, len(content), 16)
         builder.head = builder.head - len(content)
         builder.Bytes[builder.head : builder.head + len(content)] = content
@@ -162,7 +167,8 @@ def to_bytes(draft: Draft, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
     tensors = list(dict.fromkeys([*inputs, *(t for o in operations for t in _touched(o))]))
     index = {tensor: place for place, tensor in enumerate(tensors)}
     codes = list(dict.fromkeys((item.code, item.version) for item in operations))
-    buffers: dict[bytes, int] = {}
+    buffers = [tensor for tensor in tensors if tensor.data is not None]
+    places = {tensor: place for place, tensor in enumerate(buffers, start=1)}
     model = schema.ModelT(
         version=3,
         description="edgepack",
@@ -170,7 +176,7 @@ def to_bytes(draft: Draft, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
         subgraphs=[
             schema.SubGraphT(
                 name="main",
-                tensors=[_packed(tensor, buffers) for tensor in tensors],
+                tensors=[_packed(tensor, places.get(tensor, 0)) for tensor in tensors],
                 inputs=[index[tensor] for tensor in inputs],
                 outputs=[index[tensor] for tensor in outputs],
                 operators=[
@@ -179,7 +185,7 @@ def to_bytes(draft: Draft, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
                 ],
             )
         ],
-        buffers=[schema.BufferT(), *(_AlignedBuffer(data=content) for content in buffers)],
+        buffers=[schema.BufferT(), *(_AlignedBuffer(data=tensor.data) for tensor in buffers)],
         signatureDefs=[
             schema.SignatureDefT(
                 signatureKey="serving_default",
@@ -189,7 +195,7 @@ def to_bytes(draft: Draft, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) 
             )
         ],
     )
-    builder = flatbuffers.Builder(1024 + sum(map(len, buffers)))
+    builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
@@ -216,16 +222,13 @@ def _code(name: str, version: int) -> Any:  # noqa: ANN401
     )
 
 
-def _packed(tensor: Tensor, buffers: dict[bytes, int]) -> Any:  # noqa: ANN401
-    place = 0
-    if tensor.data is not None:
-        place = buffers.setdefault(tensor.data.tobytes(), len(buffers) + 1)
+def _packed(tensor: Tensor, buffer: int) -> Any:  # noqa: ANN401
     return schema.TensorT(
         name=tensor.name,
         type=_TYPES[tensor.dtype],
         shape=[abs(size) for size in tensor.shape],
         shapeSignature=[max(size, -1) for size in tensor.shape] if _free(tensor) else None,
-        buffer=place,
+        buffer=buffer,
         hasRank=True,
     )
 

@@ -96,7 +96,7 @@ def _fold_constant(draft: Draft, before: Operation, operation: Operation) -> boo
     before.inputs = (
         before.inputs[0],
         draft.constant(new_weights, weights.name),
-        draft.constant(new_bias.astype(np.float32), bias.name),
+        draft.bias(new_bias, bias.name),
     )
     return True
 

@@ -139,7 +139,7 @@ def _wanted(
             if rule is not None and _is_rule(model, rule, rows, expected[binding.tensor]):
                 _agree(rule, class_names)
                 item = _Wanted(binding=binding, tensor=rule.scores, rule=rule)
-            elif expected[binding.tensor].dtype.kind not in "iu":
+            elif expected[binding.tensor].dtype.kind in "OUS":
                 raise UnsupportedModelError(
                     "a TFLite file holds no text, and the label of this model is not the class "
                     "of its largest score"

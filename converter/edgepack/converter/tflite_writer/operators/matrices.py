@@ -42,7 +42,7 @@ def fully_connected(
         [
             tensor,
             graph.draft.constant(np.asarray(weights, dtype=np.float32), f"{name}_weights"),
-            graph.draft.constant(np.asarray(bias, dtype=np.float32), f"{name}_bias"),
+            graph.draft.bias(bias, f"{name}_bias"),
         ],
         (*tensor.shape[:-1], weights.shape[0]),
         name=name,

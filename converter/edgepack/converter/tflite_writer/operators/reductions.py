@@ -252,6 +252,10 @@ def _normalizer(graph: Graph, step: Step) -> None:
     if axes != (0, 1):
         raise step.refuse("of anything but a matrix")
     name = step.output
+    maker = graph.draft.makers.get(tensor)
+    if norm == "L1" and maker is not None and maker.code == "SOFTMAX":
+        graph.alias(name, graph.value(step.inputs[0]))  # its rows add up to 1 already
+        return
     if norm == "L1":
         inside = unary(graph, "ABS", tensor, f"{name}_abs")
     elif norm == "L2":

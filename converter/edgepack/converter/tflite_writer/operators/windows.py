@@ -157,7 +157,7 @@ def _convolved(graph: Graph, tensor: Tensor, layer: Layer, name: str) -> Tensor:
         [
             tensor,
             graph.draft.constant(layer.weights.transpose(0, 2, 3, 1), f"{name}_weights"),
-            graph.draft.constant(np.asarray(layer.bias, dtype=np.float32), f"{name}_bias"),
+            graph.draft.bias(layer.bias, f"{name}_bias"),
         ],
         layer.shape,
         name=name,
@@ -180,7 +180,7 @@ def _depthwise(graph: Graph, tensor: Tensor, layer: Layer, name: str) -> Tensor:
         [
             tensor,
             graph.draft.constant(weights, f"{name}_weights"),
-            graph.draft.constant(np.asarray(layer.bias, dtype=np.float32), f"{name}_bias"),
+            graph.draft.bias(layer.bias, f"{name}_bias"),
         ],
         layer.shape,
         name=name,
