@@ -65,7 +65,11 @@ def walk_one(fitted: Fitted) -> Entry:
 
 def near_splits(model: Any, rows: Array) -> Array:
     """Rows of which one value each is a tree's threshold, or the number next to it."""
-    splits = sorted(set(_splits(model, rows.shape[1])))
+    features = rows.shape[1]
+    found_splits = set(_splits(model, features))
+    # Infinite thresholds divide what is missing from what is not; a column beyond the rows' is of
+    # a model that sees others.
+    splits = sorted(item for item in found_splits if item[0] < features and np.isfinite(item[1]))
     if len(splits) > _MOST_SPLITS:
         splits = splits[:: len(splits) // _MOST_SPLITS]
     found = []

@@ -175,7 +175,7 @@ def _stacked(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
         [item for item in model.estimators_ if item != "drop"], model.stack_method_, strict=False
     ):
         method = _STACKED[name]
-        if method == "value" and hasattr(item, "classes_"):
+        if method == "value" and is_classifier(item):
             labels = np.asarray(item.classes_)
             if labels.dtype.kind not in "biuf":
                 raise UnsupportedModelError("stacked labels must be numbers, got text")

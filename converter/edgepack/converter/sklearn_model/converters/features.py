@@ -149,17 +149,14 @@ def steps(writer: Writer, x: Value, places: Array, values: Array) -> Value:
     inside = x.at_least(places[0]).at_most(places[-1])
     below = inside.unsqueeze(1) >= places[1:-1].reshape(1, -1)
     piece = below.cast(np.int64).sum()
-    found = slopes_of(writer, slopes, piece, x) * (
-        inside - slopes_of(writer, places[:-1], piece, x)
-    )
-    found = found + slopes_of(writer, values[:-1], piece, x)
-    # At the end itself it is the last value, also where the last places are all the same.
-    return writer.where(inside >= places[-1], writer.const(values[-1:], x.dtype), found)
 
+    def of_piece(table: Array) -> Value:
+        return writer.const(table, x.dtype).take(piece)
 
-def slopes_of(writer: Writer, table: Array, piece: Value, x: Value) -> Value:
-    """Of each row's piece."""
-    return writer.const(table, x.dtype).take(piece)
+    found = of_piece(slopes) * (inside - of_piece(places[:-1])) + of_piece(values[:-1])
+    # Beyond the ends it is the very first and last value, whatever repeats there.
+    found = writer.where(x < places[0], writer.const(values[:1], x.dtype), found)
+    return writer.where(x >= places[-1], writer.const(values[-1:], x.dtype), found)
 
 
 @writes("transform", "KBinsDiscretizer")
