@@ -156,6 +156,7 @@ def onnx_answers(model, task, feeds):
 
 
 def tflite_answers(model, task, feeds):
+    """One row at a time."""
     from ai_edge_litert.interpreter import Interpreter
 
     file = exported(model, task, "tflite")
@@ -669,6 +670,42 @@ def test_recurrent_layers_stay_one_operator(here, tmp_path):
     assert "ai.onnx::LSTM" in file.facts.summary.operators
     with pytest.raises(UnsupportedModelError, match=r"every step of recurrent layers.*got 1000"):
         exported(model, Task.CLASSIFICATION, "tflite")
+
+
+def test_what_litert_torch_refuses_is_written_from_onnx(here, tmp_path):
+    """A layer without a lowering in litert-torch goes through the ONNX file and our own writer."""
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv1d(3, 4, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveMaxPool1d(4),
+        torch.nn.Flatten(),
+        torch.nn.Linear(16, 3),
+    ).eval()
+    data = (ArrayShape(name="x", dtype="float32", shape=(80, 3, 16)),)
+    model = model_of(network, tmp_path, data=data)
+    feeds = example_of(model)
+    expected = answers_of(network, feeds["input"])
+    got = tflite_answers(model, Task.CLASSIFICATION, feeds)["scores"]
+    np.testing.assert_allclose(expected, got, rtol=1e-4, atol=1e-6)
+
+
+def test_what_neither_converter_takes_gives_both_reasons(here, tmp_path):
+    """A model without a TFLite form says why, once for each way."""
+    (here / "spectrum.py").write_text(
+        "import torch\n"
+        "class Spectrum(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return torch.fft.rfft(x, dim=1).abs().mean(1)\n"
+    )
+    from spectrum import Spectrum
+
+    data = (ArrayShape(name="x", dtype="float32", shape=(80, 16, 3)),)
+    model = model_of(Spectrum().eval(), tmp_path, data=data)
+    with pytest.raises(UnsupportedModelError, match=r"litert-torch.*FFT.*from ONNX:.*DFT"):
+        exported(model, Task.GENERIC, "tflite")
 
 
 def test_half_precision_weights_are_widened(net, here, tmp_path):

@@ -90,13 +90,25 @@ class TensorModel:
             return self._onnx.export(wish)
         if wish.format != "tflite" or self._to_tflite is None:
             raise UnsupportedModelError(f"this model cannot be exported as {wish.format}")
-        return exported_tflite(
-            self._to_tflite(),
-            inputs=self._inputs,
-            outputs=self._outputs,
-            tensors=self._onnx.tensors_for(wish.task),
-            wanted=wish.outputs,
-        )
+        try:
+            return exported_tflite(
+                self._to_tflite(),
+                inputs=self._inputs,
+                outputs=self._outputs,
+                tensors=self._onnx.tensors_for(wish.task),
+                wanted=wish.outputs,
+            )
+        except UnsupportedModelError as exc:
+            return self._written(wish, exc)
+
+    def _written(self, wish: ExportWish, refusal: UnsupportedModelError) -> Exported:
+        """The ONNX file as TFLite by our own writer, where the framework's converter refuses."""
+        from edgepack.converter.tflite_writer.write import write_tflite
+
+        try:
+            return write_tflite(self._onnx.export(replace(wish, format="onnx")), {})
+        except UnsupportedModelError as exc:
+            raise UnsupportedModelError(f"{refusal}; from ONNX: {exc}") from exc
 
     def _answer(self, feeds: dict[str, Array]) -> list[Array]:
         try:

@@ -17,6 +17,7 @@ from edgepack.converter.torch_model.inputs import Input, example
 
 PACKAGES = ("litert_torch", "ai_edge_litert")
 _SIGNATURE = "serving_default"
+_NODE = " While executing "  # what follows is for those who write litert-torch
 _MOST_STEPS = 512  # litert-torch writes every step out: a minute, and 800 kB
 
 
@@ -53,7 +54,8 @@ def to_tflite(
             litert_torch.convert(module, example(inputs, 1)).export(str(path))
             data = path.read_bytes()
         except Exception as exc:
-            raise UnsupportedModelError(f"litert-torch cannot convert it: {one_line(exc)}") from exc
+            reason = one_line(exc).partition(_NODE)[0]
+            raise UnsupportedModelError(f"litert-torch cannot convert it: {reason}") from exc
     return _with_names(data, len(inputs), outputs)
 
 
