@@ -17,12 +17,15 @@ from onnx_nets import (
     recurrent_net,
 )
 
+from edgepack.bundle.contract import Datatype, TensorBinding
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.onnx_graph import summarise
 from edgepack.converter.onnx_quantizer.prepare import prepare
 from edgepack.converter.onnx_quantizer.ranges import find_ranges
 from edgepack.converter.quantize_onnx import quantize_onnx
-from edgepack.converter.tools.tool import Quantization
+from edgepack.converter.sources.source import Exported, ExportFacts
+from edgepack.converter.tools.find import tool_named
+from edgepack.converter.tools.tool import Quantization, ToolJob
 
 ROWS = {"image": images(48)}
 STATIC = [
@@ -266,3 +269,27 @@ def test_an_lstm_is_quantized_dynamically():
     np.testing.assert_allclose(expected, got, atol=0.05 * np.abs(expected).max())
     weights = summarise(onnx.load_model_from_string(file)).weights
     assert 4 * 32 * 6 + 4 * 32 * 32 + 32 * 3 == weights
+
+
+def test_a_dynamic_answer_does_not_depend_on_the_rows_beside_it():
+    """The file is bound row by row; a static one takes whole batches."""
+    file = dense_net()
+    bindings = [TensorBinding(name=name, tensor=name, dtype=Datatype.FP32) for name in "xy"]
+    facts = ExportFacts(
+        inputs=tuple(bindings[:1]),
+        outputs=tuple(bindings[1:]),
+        summary=summarise(onnx.load_model_from_string(file)),
+    )
+    x = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)
+    for scheme, batch in (("dynamic", 1), ("static", None)):
+        job = ToolJob(
+            exported=Exported(data=file, facts=facts),
+            feeds={"x": x},
+            wish=Quantization(scheme=scheme),
+        )
+        exported = tool_named("quantize-onnx")(job).exported
+        assert {batch} == {b.batch for b in (*exported.facts.inputs, *exported.facts.outputs)}
+    x[-1] *= 100  # among these rows alone, another scale
+    (together,) = answers(quantize_onnx(file, {}, DYNAMIC[0])[0], {"x": x})
+    (alone,) = answers(quantize_onnx(file, {}, DYNAMIC[0])[0], {"x": x[:1]})
+    assert np.abs(together[0] - alone[0]).max() > 1e-3  # why
