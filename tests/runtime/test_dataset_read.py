@@ -103,7 +103,9 @@ def test_a_column_without_a_name(tmp_path: Path) -> None:
         (["7", "NA"], ["7", ""]),
         (["7", "10"], None),
         (["True", "False"], None),
-        (["1.50", "2"], None),
+        (["1.50", "2"], ["1.50", "2"]),
+        (["1.50", ""], ["1.50", ""]),
+        ([f"{number}.5" for number in range(300)], None),
         (["a", "01"], None),
     ],
 )

@@ -11,7 +11,8 @@ What is inferred, and nothing else:
   missing, otherwise float64 with NaN. All of True and False (any case): bool. Anything else is
   text, in which a missing cell is "".
 - Where whole numbers or truth values are not how the cells are written (007, +1, true, a missing
-  one), the text is kept beside them: a model may take the column as text.
+  one), and where numbers with a point are few different ones (1.50, 2.00), the text is kept
+  beside them: a model may take the column as text.
 """
 
 import csv
@@ -28,6 +29,7 @@ from edgepack.runtime.errors import DatasetError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})
 MAX_COLUMNS = 65_536
+_MOST_CATEGORIES = 256  # a column of more different fractions is measured, not chosen from
 _SEPARATORS = ",;\t"
 _TRUTH_VALUES = {"true": True, "false": False}
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
@@ -152,11 +154,11 @@ def _as_text(cells: Sequence[str], missing: Sequence[bool]) -> NDArray[Any]:
 
 
 def _text_if_it_differs(cells: Sequence[str], column: NDArray[Any]) -> NDArray[Any] | None:
-    """The cells of a column of whole numbers or truth values, unless these tell them as well."""
+    """The cells of a column that may be categories, unless its values tell them as well."""
     if column.dtype.kind in "ib":
         if all(map(str.__eq__, cells, map(str, column.tolist()))):
             return None
-    elif column.dtype.kind != "f" or not _are_whole(cells, column):
+    elif column.dtype.kind != "f" or not (_are_whole(cells, column) or _are_few(cells)):
         return None
     cells = [cell.strip() for cell in cells]
     return _as_text(cells, [cell.lower() in MISSING for cell in cells])
@@ -169,6 +171,15 @@ def _are_whole(cells: Sequence[str], column: NDArray[Any]) -> bool:
         for cell, is_gone in zip(cells, gone, strict=True)
         if not is_gone
     )
+
+
+def _are_few(cells: Sequence[str]) -> bool:
+    seen: set[str] = set()
+    for cell in cells:
+        seen.add(cell)
+        if len(seen) > _MOST_CATEGORIES:
+            return False
+    return True
 
 
 def _plain_numbers(cells: Sequence[str]) -> NDArray[Any] | None:
