@@ -6,12 +6,16 @@ loads the file; quantization sees the file as it is, and needs it merged.
 """
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
 import onnxruntime
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from edgepack.runtime.tensors import Array
 
 _ERROR_SEVERITY: Final = 3
 _STANDARD: Final = ("", "ai.onnx", "ai.onnx.ml")
@@ -29,6 +33,7 @@ def fused(model: ModelProto) -> ModelProto:
     prepared = ModelProto()
     prepared.CopyFrom(model)
     _subtract_by_adding(prepared)
+    _compute_before_transposing(prepared)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERROR_SEVERITY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -64,3 +69,48 @@ def _subtract_by_adding(model: ModelProto) -> None:
         graph.initializer.append(numpy_helper.from_array(-value, name))
         node.op_type = "Add"
         node.input[1] = name
+
+
+def _compute_before_transposing(model: ModelProto) -> None:
+    """T(x) + c as T(x + c'): so that the constant comes next to the convolution behind T."""
+    graph = model.graph
+    constants = {item.name: item for item in graph.initializer}
+    readers = Counter(name for node in graph.node for name in node.input)
+    readers.update(item.name for item in graph.output)
+    transposed: dict[str, NodeProto] = {}
+    for index, node in enumerate(graph.node):
+        if node.op_type == "Transpose" and not node.domain:
+            transposed[node.output[0]] = node
+            continue
+        if node.op_type not in ("Add", "Mul") or node.domain:
+            continue
+        sides = [name for name in node.input if name in transposed and readers[name] == 1]
+        given = [name for name in node.input if name in constants]
+        if len(sides) != 1 or len(given) != 1:
+            continue
+        before = transposed.pop(sides[0])
+        moved = _as_before(numpy_helper.to_array(constants[given[0]]), before)
+        if moved is None:
+            continue
+        name = f"before_{index}_{given[0]}"
+        graph.initializer.append(numpy_helper.from_array(moved, name))
+        # The two change places: the earlier node computes, the later one transposes.
+        source, between, result = before.input[0], before.output[0], node.output[0]
+        later = NodeProto()
+        later.CopyFrom(before)
+        later.input[0], later.output[0] = between, result
+        before.CopyFrom(node)
+        del before.input[:]
+        before.input.extend([source, name])
+        before.output[0] = between
+        node.CopyFrom(later)
+        transposed[result] = node
+
+
+def _as_before(constant: Array, transpose: NodeProto) -> Array | None:
+    """A constant for the axes that a transposition takes; None if it has more axes."""
+    order = next((list(item.ints) for item in transpose.attribute if item.name == "perm"), None)
+    if order is None or constant.ndim > len(order) or constant.dtype.kind != "f":
+        return None
+    whole = constant.reshape((1,) * (len(order) - constant.ndim) + constant.shape)
+    return np.ascontiguousarray(whole.transpose(np.argsort(order)))

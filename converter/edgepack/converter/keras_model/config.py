@@ -24,13 +24,15 @@ def check_code(config: Config, file: str) -> None:
     Raises:
         UnsafeModelError: It does; nothing of it was run.
     """
+    layer: object = "?"
     for item in entries(config):
         name, inner = item.get("class_name"), item.get("config")
-        layer = inner.get("name", name) if isinstance(inner, dict) else name
+        if isinstance(inner, dict) and {"name", "trainable"} <= inner.keys():
+            layer = inner["name"]
         if name == "__lambda__" or (name == "Lambda" and _is_code(inner)):
             raise UnsafeModelError(
-                f"{file} holds Python code (layer {_short(layer)} is a Lambda), which was not run; "
-                f"use keras.layers or keras.ops instead ({_HINT})"
+                f"{file} holds Python code (in layer {_short(layer)}), which was not run: use "
+                f"keras.layers or keras.ops instead of a Lambda ({_HINT})"
             )
         if name in _CODE_LAYERS:
             raise UnsafeModelError(
