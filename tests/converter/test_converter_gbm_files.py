@@ -299,3 +299,15 @@ def test_own_categories_of_a_file_are_refused(data: Machines, tmp_path: Path) ->
         path = _native(model.fit(frame, data.value), tmp_path / f"model{suffix}")
         with pytest.raises(UnsupportedModelError, match="scikit-learn pipeline before the model"):
             _load(path)
+
+
+def test_columns_whose_names_have_spaces(tmp_path: Path) -> None:
+    """LightGBM keeps underscores for spaces; the data's columns are found all the same."""
+    iris = table("iris", tmp_path)
+    fitted = _classifier("lightgbm").fit(iris.train, iris.train_labels)
+    path = _native(fitted, tmp_path / "model.txt")
+    assert "sepal_length" in _load(path).facts.feature_names
+    report = run(path, iris, tmp_path, precision=Precision.FP32)
+    with load(open_bundle(report.path)) as model:
+        (spec,) = model.contract.inputs
+        assert tuple(iris.train.columns) == spec.feature_names

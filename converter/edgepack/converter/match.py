@@ -135,7 +135,7 @@ def _tabular_specs(
 def _column_names(facts: ModelFacts, dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if facts.feature_names:
         if dataset.named and dataset.is_table:
-            return facts.feature_names, ()
+            return tuple(_in_data(name, dataset) for name in facts.feature_names), ()
         return facts.feature_names, ("the data has no column names: matched by order",)
     columns = list(dataset.arrays)
     if dataset.named and dataset.is_table:
@@ -150,6 +150,14 @@ def _column_names(facts: ModelFacts, dataset: Dataset) -> tuple[tuple[str, ...],
         return made_up_names("x", facts.features), ()
     widths = [array[0].size for array in dataset.arrays.values() if array.ndim > 1]
     return made_up_names("x", widths[0] if widths else len(columns)), ()
+
+
+def _in_data(name: str, dataset: Dataset) -> str:
+    """The data's name for a column: LightGBM writes "tool_wear" for "tool wear"."""
+    if name in dataset.arrays:
+        return name
+    alike = [item for item in dataset.arrays if "_".join(item.split()) == name]
+    return alike[0] if len(alike) == 1 else name
 
 
 def _text_positions(facts: ModelFacts, dataset: Dataset, names: Sequence[str]) -> set[int]:

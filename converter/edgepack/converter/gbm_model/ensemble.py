@@ -93,6 +93,7 @@ class Ensemble:
         float64: The library compares float64; otherwise it casts to float32 first.
         complement: Of two classes the first has 1 - p, as the library computes it in float32.
         border: Of two classes: the sum above which it is the second.
+        slope: What the sums are multiplied by before a sigmoid.
         missing: A number that stands for a missing value as NaN does, or None.
     """
 
@@ -104,6 +105,7 @@ class Ensemble:
     float64: bool = False
     complement: bool = False
     border: float = 0.0
+    slope: float = 1.0
     missing: float | None = None
 
     @property

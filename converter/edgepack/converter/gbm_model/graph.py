@@ -71,7 +71,7 @@ def add_value(part: Part, ensemble: Ensemble, x: str, dtype: Any, *, output: str
     elif ensemble.link is Link.EXP:
         value = part.add("Exp", sums)
     elif ensemble.link is Link.SIGMOID:
-        value = _sigmoid(part, sums, inner)
+        value = _sigmoid(part, _sloped(part, ensemble, sums, inner), inner)
     elif ensemble.link is Link.STEP:
         value = _step(part, sums, inner)
     elif ensemble.link is Link.SIGNED_SQUARE:
@@ -118,7 +118,7 @@ def add_classes(
         if ensemble.link is Link.SOFTMAX:
             found = part.add("Softmax", sums, axis=1)
         elif ensemble.link is Link.SIGMOID:
-            found = _sigmoid(part, sums, inner)
+            found = _sigmoid(part, _sloped(part, ensemble, sums, inner), inner)
         else:
             raise UnsupportedModelError(f"a classifier cannot end in {ensemble.link.value}")
         best = part.add("ArgMax", sums, axis=1, keepdims=0)
@@ -128,11 +128,26 @@ def add_classes(
     part.add("Gather", part.constant(classes), best, output=label, axis=0)
 
 
+def add_sums(part: Part, ensemble: Ensemble, x: str, dtype: Any, *, output: str) -> None:  # noqa: ANN401
+    """Add the sums of the leaves, (N, T), before any link.
+
+    Args:
+        part: Gets the nodes.
+        ensemble: The model.
+        x: Tensor of the inputs, (N, F).
+        dtype: Its type, float32 or float64; the sums have the same.
+        output: Name for them.
+    """
+    sums, _ = _sums(part, ensemble, x, np.dtype(dtype))
+    part.add("Cast", sums, output=output, to=_KINDS[np.dtype(dtype)])
+
+
 def _two_classes(part: Part, ensemble: Ensemble, sums: str, dtype: Any) -> tuple[str, str]:  # noqa: ANN401
     """Which of two classes is the likelier one, (N,), and both probabilities, (N, 2)."""
     if ensemble.link not in (Link.SIGMOID, Link.STEP):
         raise UnsupportedModelError(f"a classifier cannot end in {ensemble.link.value}")
     step = ensemble.link is Link.STEP
+    sums = _sloped(part, ensemble, sums, dtype)
     second = (_step if step else _sigmoid)(part, sums, dtype)
     tested, border = sums, ensemble.border
     if ensemble.complement:
@@ -144,6 +159,12 @@ def _two_classes(part: Part, ensemble: Ensemble, sums: str, dtype: Any) -> tuple
     column = part.add("Cast", is_second, to=TensorProto.INT64)
     best = part.add("Reshape", column, part.constant(np.array([-1], dtype=np.int64)))
     return best, part.add("Concat", first, second, axis=1)
+
+
+def _sloped(part: Part, ensemble: Ensemble, sums: str, dtype: Any) -> str:  # noqa: ANN401
+    if ensemble.slope == 1.0:
+        return sums
+    return part.add("Mul", sums, part.constant(np.array([ensemble.slope], dtype)))
 
 
 def _sigmoid(part: Part, sums: str, dtype: Any) -> str:  # noqa: ANN401

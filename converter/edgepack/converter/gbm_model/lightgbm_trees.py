@@ -75,9 +75,7 @@ def _read(text: str) -> LightgbmModel:
         )
     options = dict(word.partition(":")[::2] for word in words[1:])
     targets = int(header["num_tree_per_iteration"])
-    factor = float(options.get("sigmoid", 1.0)) if _LINKS[objective] is Link.SIGMOID else 1.0
-    if "average_output" in header:
-        factor /= max(len(stored) // targets, 1)
+    factor = 1 / max(len(stored) // targets, 1) if "average_output" in header else 1.0
     trees = [_tree(_fields(part), index % targets) for index, part in enumerate(stored)]
     if len(trees) != len(header.get("tree_sizes", "").split()):
         raise ModelFileError("the LightGBM model has not as many trees as it says")
@@ -87,6 +85,7 @@ def _read(text: str) -> LightgbmModel:
         features=int(header["max_feature_idx"]) + 1,
         link=Link.SIGNED_SQUARE if "sqrt" in words[1:] else _LINKS[objective],
         float64=True,
+        slope=float(options.get("sigmoid", 1.0)),
     )
     ensemble.check()
     return LightgbmModel(

@@ -1,5 +1,6 @@
 """Teaches skl2onnx the wrappers of XGBoost, LightGBM and CatBoost, so that pipelines take them."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +39,7 @@ def register_boosters() -> None:
 
     Doing it again does no harm.
     """
+    importlib.import_module("edgepack.converter.gbm_model.methods")
     for library, kind in _imported():
         update_registered_converter(
             kind,

@@ -25,18 +25,19 @@ def float32_thresholds(thresholds: Array) -> Array:
     >>> float(float32_thresholds(np.array([40.2]))[0]) > 40.2
     True
     """
+    exact, places = np.unique(thresholds, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        nearest = thresholds.astype(np.float32)
+        nearest = exact.astype(np.float32)
         lower = np.nextafter(nearest, np.float32(-np.inf))
-        below = np.where(nearest <= thresholds, nearest, lower)
+        below = np.where(nearest <= exact, nearest, lower)
         above = np.nextafter(below, np.float32(np.inf))
     found: Array = below.astype(np.float32)
-    for index in np.flatnonzero(below != thresholds):
-        if _decimal(above[index]) <= thresholds[index]:
+    for index in np.flatnonzero(below != exact):
+        if _decimal(above[index]) <= exact[index]:
             found[index] = above[index]
-        elif _decimal(below[index]) > thresholds[index]:
+        elif _decimal(below[index]) > exact[index]:
             found[index] = np.nextafter(below[index], np.float32(-np.inf))
-    return found
+    return found[places].reshape(thresholds.shape)
 
 
 def _decimal(value: np.float32) -> float:

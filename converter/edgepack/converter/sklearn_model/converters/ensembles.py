@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.sklearn_model.converters.linear import interpolate, two_columns

@@ -1,0 +1,117 @@
+"""Boosted models inside other estimators: what holds one converts too."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gbm_models import Machines, machines
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.ensemble import (
+    AdaBoostRegressor,
+    BaggingClassifier,
+    StackingClassifier,
+    StackingRegressor,
+    VotingClassifier,
+    VotingRegressor,
+)
+from sklearn.feature_selection import SelectFromModel
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edgepack.bundle.contract import Datatype, TensorSpec
+from edgepack.converter.sources.source import ExportWish
+
+xgboost = pytest.importorskip("xgboost")
+lightgbm = pytest.importorskip("lightgbm")
+catboost = pytest.importorskip("catboost")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def _xgb(kind: str) -> Any:
+    return getattr(xgboost, f"XGB{kind}")(n_estimators=6, n_jobs=1)
+
+
+def _lgb(kind: str) -> Any:
+    return getattr(lightgbm, f"LGBM{kind}")(n_estimators=6, n_jobs=1, verbose=-1)
+
+
+def _cat(kind: str) -> Any:
+    return getattr(catboost, f"CatBoost{kind}")(
+        n_estimators=6, thread_count=1, verbose=0, allow_writing_files=False
+    )
+
+
+def _all(kind: str) -> list[tuple[str, Any]]:
+    return [("x", _xgb(kind)), ("l", _lgb(kind)), ("c", _cat(kind))]
+
+
+C, R = "Classifier", "Regressor"
+HOLDERS = {
+    "soft votes": (lambda: VotingClassifier(_all(C), voting="soft"), "two"),
+    "hard votes": (lambda: VotingClassifier(_all(C)), "two"),
+    "mean": (lambda: VotingRegressor(_all(R)), "value"),
+    "stacked classes": (lambda: StackingClassifier(_all(C), LogisticRegression(), cv=2), "two"),
+    "stacked values": (lambda: StackingRegressor(_all(R), LinearRegression(), cv=2), "value"),
+    "calibrated": (lambda: CalibratedClassifierCV(_lgb(C), cv=2), "four"),
+    "calibrated by steps": (
+        lambda: CalibratedClassifierCV(_xgb(C), method="isotonic", cv=2),
+        "two",
+    ),
+    "bagged": (lambda: BaggingClassifier(_lgb(C), 2), "two"),
+    "boosted again": (lambda: AdaBoostRegressor(_lgb(R), n_estimators=2), "value"),
+    "one against all": (lambda: OneVsRestClassifier(_lgb(C)), "four"),
+    "several targets": (lambda: MultiOutputRegressor(_xgb(R)), "both"),
+    "transformed target": (
+        lambda: TransformedTargetRegressor(_cat(R), func=np.log, inverse_func=np.exp),
+        "count",
+    ),
+    "searched": (lambda: GridSearchCV(_lgb(C), {"num_leaves": [4, 7]}, cv=2), "two"),
+    "imputed and scaled": (
+        lambda: make_pipeline(SimpleImputer(), StandardScaler(), _cat(C)),
+        "four",
+    ),
+    "selecting columns": (
+        lambda: make_pipeline(SelectFromModel(_xgb(R)), LinearRegression()),
+        "value",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> Machines:
+    """The rows and targets of every case."""
+    return machines()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+@pytest.mark.parametrize("case", HOLDERS)
+def test_holders(case: str, precision: str, data: Machines) -> None:
+    """The whole answers as in scikit-learn, in either float."""
+    from edgepack.converter.sklearn_model.estimator import SklearnModel
+
+    make, target = HOLDERS[case]
+    both = np.stack([data.value, data.count], 1)
+    fitted = make().fit(data.plain, both if target == "both" else getattr(data, target))
+    model = SklearnModel(fitted)
+    task = model.facts.task
+    assert task is not None
+    expected = model.run(task, {"x": data.plain})
+    expected.pop("scores", None)
+    spec = TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 5))
+    exported = model.export(
+        ExportWish(task=task, inputs=(spec,), outputs=tuple(expected), precision=precision)
+    )
+    session = onnxruntime.InferenceSession(exported.data)
+    rows = data.plain.astype(np.float64 if precision == "fp64" else np.float32)
+    answers = session.run([item.tensor for item in exported.facts.outputs], {"x": rows})
+    for (name, array), answer in zip(expected.items(), answers, strict=True):
+        if name == "label":
+            assert array.tolist() == answer.tolist()
+        else:
+            np.testing.assert_allclose(answer.reshape(array.shape), array, rtol=1e-4, atol=1e-6)
