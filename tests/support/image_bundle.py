@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.bundle import Part, media_types, write_bundle
+from edgepack.bundle import Part, media_types, sign_bundle, write_bundle
 from edgepack.bundle.contract import (
     Contract,
     Datatype,
@@ -18,6 +18,7 @@ from edgepack.bundle.contract import (
     Variant,
 )
 from edgepack.runtime.golden import Golden, render_golden
+from edgepack.trust import PrivateKey
 
 COLOURS = ("red", "green", "blue")
 PRE = (
@@ -59,8 +60,8 @@ def colour_images(rows: int, side: int = 16, seed: int = 0) -> tuple[np.ndarray,
     return images, np.array([COLOURS[index] for index in chosen], dtype=object)
 
 
-def write_image_bundle(folder: Path) -> Path:
-    """Write colours-1.0.0.edgepack into `folder`, unsigned; it takes images of any size."""
+def write_image_bundle(folder: Path, *, key: PrivateKey | None = None) -> Path:
+    """Write colours-1.0.0.edgepack into `folder`; it takes images of any size."""
     data = colour_model()
     images, labels = colour_images(64)
     pooled = images.reshape(64, 8, 2, 8, 2, 3).mean(axis=(2, 4)).round() / 255
@@ -106,4 +107,6 @@ def write_image_bundle(folder: Path) -> Path:
             Part(path="golden.safetensors", media_type=media_types.DATASET, data=golden),
         ],
     )
+    if key is not None:
+        sign_bundle(path, key, sequence=1)
     return path

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgepack.bundle.contract import Contract, Datatype, Nonfinite, Task, TensorSpec
 from edgepack.runtime.errors import InputError
-from edgepack.runtime.tensors import DTYPES, Array, datatype_of
+from edgepack.runtime.tensors import DTYPES, Array, datatype_of, fits
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.infer import InferRequest, WireTensor
 from edgepack.wire.messages import Scalar
@@ -120,7 +120,11 @@ def _from_features(spec: TensorSpec, left: dict[str, JsonValue]) -> Array:
     sample_shape = spec.shape[1:]
     if spec.name in left:
         flat: list[JsonValue] = []
-        _flatten([left.pop(spec.name)], flat)
+        value = left.pop(spec.name)
+        _flatten([value], flat)
+        shape = _shape_of(value)
+        if -1 in sample_shape and math.prod(shape) == len(flat) and fits(shape, sample_shape):
+            sample_shape = shape  # an image of any size: its rows say which
     else:
         missing = [name for name in spec.feature_names if name not in left]
         if missing or not spec.feature_names:
@@ -161,6 +165,15 @@ def _array(flat: list[JsonValue], datatype: Datatype, name: str) -> Array:
             return np.array(flat, dtype=np.float64 if dtype.kind == "f" else dtype).astype(dtype)
     except OverflowError as exc:
         raise InputError(f"input {name!r} does not fit {datatype.value}: {exc}") from exc
+
+
+def _shape_of(value: JsonValue) -> tuple[int, ...]:
+    """The shape of nested lists, as far as their first items tell it."""
+    shape = []
+    while isinstance(value, list) and value:
+        shape.append(len(value))
+        value = value[0]
+    return tuple(shape)
 
 
 def _flatten(value: JsonValue, flat: list[JsonValue]) -> None:
