@@ -1,0 +1,34 @@
+"""The list of operators as docs/tflite-writer.md shows it; a test compares the two."""
+
+from edgepack.converter.tflite_writer.operators import (
+    elementwise,
+    linear_models,
+    matrices,
+    reductions,
+    shaping,
+    trees,
+    windows,
+)
+
+_SUBJECTS = {
+    "Number by number": elementwise,
+    "Moving numbers": shaping,
+    "Along dimensions": reductions,
+    "Matrix products": matrices,
+    "Windows": windows,
+    "Linear models and preparation (ai.onnx.ml)": linear_models,
+    "Trees (ai.onnx.ml)": trees,
+}
+
+
+def operator_table() -> str:
+    """A Markdown table of all operators, by subject.
+
+    >>> operator_table().splitlines()[5]
+    '| Matrix products | `Gemm`, `MatMul` |'
+    """
+    rows = ["| subject | ONNX operators |", "|---|---|"]
+    for subject, module in _SUBJECTS.items():
+        names = sorted(name.removeprefix("ai.onnx.ml.") for name in module.OPERATORS)
+        rows.append(f"| {subject} | {', '.join(f'`{name}`' for name in names)} |")
+    return "\n".join(rows) + "\n"
