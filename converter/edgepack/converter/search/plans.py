@@ -6,6 +6,7 @@ A plan that cannot help is left out with the reason, so that nobody waits for it
 from dataclasses import dataclass, replace
 
 from edgepack.converter.candidates_onnx import candidates as onnx_candidates
+from edgepack.converter.candidates_tflite import candidates as tflite_candidates
 from edgepack.converter.request import Precision
 from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.tools.tool import Quantization
@@ -78,7 +79,7 @@ def plans_for(file_format: str, summary: FileSummary, pinned: Pinned) -> list[Pl
         summary: Of the file.
         pinned: What was asked for.
     """
-    found = onnx_candidates(summary) if file_format == "onnx" else _TFLITE
+    found = (onnx_candidates if file_format == "onnx" else tflite_candidates)(summary)
     wanted = {_FAMILY_OF[item] for item in pinned.precisions if item in _FAMILY_OF}
     plans: list[Plan] = []
     for name, candidate in found:
@@ -103,8 +104,3 @@ _FAMILY_OF = {
     Precision.INT8: "int8 static",
     Precision.INT8_DYNAMIC: "int8 dynamic",
 }
-_TFLITE = (
-    ("tflite-int8", Quantization(scheme="static", activation="s8")),
-    ("tflite-int8-dynamic", Quantization(scheme="dynamic", activation="s8")),
-    ("tflite-fp16", Quantization(scheme="fp16")),
-)

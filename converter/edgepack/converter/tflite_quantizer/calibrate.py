@@ -162,5 +162,9 @@ def _filled(rows: Array, size: int) -> Array:
 
 def _sampled(array: Array) -> Array:
     flat = array.reshape(-1)
-    step = -(-flat.size // _SAMPLES)
-    return flat[::step].astype(np.float32, copy=True)
+    if flat.size <= _SAMPLES:
+        return flat.astype(np.float32, copy=True)
+    # At random: every n-th value would be of the same few channels.
+    places = np.random.default_rng(flat.size).integers(0, flat.size, _SAMPLES)
+    found: Array = flat[places].astype(np.float32, copy=False)
+    return found
