@@ -194,6 +194,7 @@ def node(target):
         "torch.ops.aten.from_file.default",
         "torch.hub.load",
         "torch.ops.mylib.run",
+        "torch.ops.higher_order.triton_kernel_wrapper_functional",
         "_operator.call",
         "_operator.attrgetter",
         "torch.ops.aten.add\n.Tensor",
@@ -257,8 +258,16 @@ def test_sizes_of_free_batches_pass(tmp_path, size):
     [
         ({"in_spec": '[1, {"type": "collections.defaultdict", "context": "{}"}]'}, "type"),
         ({"out_spec": '[1, {"type": "mylib.Output", "children_spec": []}]'}, "type"),
-        ({"in_spec": '[1, {"type": "builtins.dict", "context": "[{\\"__enum__\\": 1}]"}]'}, "keys"),
-        ({"inputs": [{"name": "x\nimport os"}]}, "a tensor of the name"),
+        ({"in_spec": '[1, {"type": "builtins.dict", "context": "[{\\"__enum__\\": 1}]"}]'}, "enum"),
+        ({"out_spec": '[1, {"type": "builtins.dict", "context": "[\\"a=f()\\"]"}]'}, "of the name"),
+        ({"inputs": [{"name": "x\nimport os"}]}, "the name"),
+        ({"forward_arg_names": ["x=__import__('os').system('id')"]}, "the name"),
+        ({"parameter_name": 'a"), open("x'}, "the name"),
+        ({"tensor_values": {"f(x)": {}}}, "the name"),
+        ({"tensor_values": {"metadata": {"as_expr": {"expr_str": "open('x')"}}}}, "the size"),
+        ({"target": {}, "metadata": {"expr_str": "open('x')"}}, "the size"),
+        ({"custom_obj_values": {"metadata": {"class_fqn": "a"}}}, "no tensor"),
+        ({"as_strings": [], "buffer_name": "x;y"}, "the name"),
         ({"range_constraints": {"open('x')": {}}}, "the size"),
         ({"as_custom_obj": {"name": "obj"}}, "no tensor"),
     ],
@@ -300,6 +309,20 @@ def test_two_members_of_one_name_are_refused(tmp_path):
         archive.writestr("m/models/model.json", "{}")
     with pytest.raises(UnsafeModelError, match="two members"):
         checked_copy(path)
+
+
+def test_machine_code_beside_a_program_is_refused(tmp_path):
+    """Torch would load a library that lies in the archive."""
+    path = program(tmp_path / "m.pt2", more={"data/aotinductor/model/x.so": b""})
+    with pytest.raises(UnsafeModelError, match="machine code"):
+        checked_copy(path)
+
+
+def test_texts_that_are_data_pass(tmp_path):
+    """An equation for einsum and where a node came from are not run."""
+    node = {"target": "torch.ops.aten.relu.default", "metadata": {"stack_trace": 'File "x", f(y)'}}
+    document = {"as_string": "bi,ij->bj", "nodes": [node]}
+    assert checked_copy(program(tmp_path / "m.pt2", document=document)).read(2) == b"PK"
 
 
 def test_a_program_that_is_no_json_is_damaged(tmp_path):

@@ -17,8 +17,14 @@ from typing import Any, Final
 
 from edgepack.converter.errors import ModelFileError, UnsafeModelError
 
-_NAMESPACES: Final = "aten|prim|prims|higher_order|quantized|quantized_decomposed|torchvision"
-_OPERATOR: Final = re.compile(rf"torch\.ops\.(?:{_NAMESPACES})\.[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?")
+_NAMESPACES: Final = "aten|prim|prims|quantized|quantized_decomposed|torchvision"
+_CONTROL_FLOW: Final = (
+    "cond|while_loop|scan|map_impl|associative_scan|wrap_with_set_grad_enabled|wrap_with_autocast"
+)
+_OPERATOR: Final = re.compile(
+    rf"torch\.ops\.(?:{_NAMESPACES})\.[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?|"
+    rf"torch\.ops\.higher_order\.(?:{_CONTROL_FLOW})"
+)
 _SYMBOLIC: Final = re.compile(
     r"torch\._?sym_\w+|math\.(?:ceil|floor|trunc|sqrt|log2|pow)|"
     r"_operator\.(?:getitem|add|sub|mul|floordiv|truediv|mod|neg|pos|pow|eq|ne|lt|le|gt|ge|"
@@ -91,7 +97,12 @@ _SIZE_NAME: Final = re.compile(
     r"z?[suf]{1,2}\d+|oo|int_oo|True|False|true|false|positive|integer|nonnegative|nonzero|real|"
     r"evaluate|precision|dps"
 )
-_NAME: Final = re.compile(r"[\w.$]*")
+# Names end up in Python text that torch writes and runs; everything else is data.
+_NAME: Final = re.compile(r"[\w.$:+\- ]*")
+_DATA: Final = ("as_string", "as_strings")
+_OBJECTS: Final = ("as_custom_obj", "custom_obj", "custom_obj_values")
+_NOT_READ: Final = "metadata"  # where a node came from
+_MACHINE_CODE: Final = "aotinductor"
 _STRUCTURES: Final = (
     "builtins.tuple",
     "builtins.list",
@@ -121,6 +132,10 @@ def checked_copy(path: Path) -> io.BytesIO:
             if sum(entry.file_size for entry in entries) > _MAX_BYTES:
                 raise ModelFileError(f"{path.name} unpacks to more than {_MAX_BYTES >> 30} GiB")
             for name in names:
+                if _MACHINE_CODE in name:
+                    raise UnsafeModelError(
+                        f"{path.name} holds machine code of AOTInductor; refused"
+                    )
                 data = archive.read(name)
                 if name.endswith(".json"):
                     data = _checked_json(data, name)
@@ -142,7 +157,13 @@ def _checked_json(data: bytes, name: str) -> bytes:
     if isinstance(document.get("config"), dict):
         _check_payloads(document["config"])
     for key, value in _walk(document):
-        _check(key, value)
+        if isinstance(value, str):
+            _check_text(key, value)
+        elif key == "range_constraints" and isinstance(value, dict):
+            for size in value:
+                _check_expression(size)
+        elif key in _OBJECTS and value:
+            raise _unsafe("an object that is no tensor:", str(value))
     return json.dumps(document).encode()
 
 
@@ -156,24 +177,18 @@ def _check_payloads(config: dict[str, _Json]) -> None:
             raise _unsafe("an object that is no tensor for", name)
 
 
-def _check(key: str, value: _Json) -> None:
-    if key in ("target", "as_operator") and isinstance(value, str):
-        last = {part for part in value.split(".")[-2:] if part in _REACHES_FILES}
-        known = _OPERATOR.fullmatch(value) or _SYMBOLIC.fullmatch(value)
-        if not known or last:
-            raise _unsafe("the operator", value)
+def _check_text(key: str, text: str) -> None:
+    if key in ("target", "as_operator"):
+        reaches = {part for part in text.split(".")[-2:] if part in _REACHES_FILES}
+        if reaches or not (_OPERATOR.fullmatch(text) or _SYMBOLIC.fullmatch(text)):
+            raise _unsafe("the operator", text)
     elif key == "expr_str":
-        _check_expression(str(value))
-    elif key == "range_constraints" and isinstance(value, dict):
-        for name in value:
-            _check_expression(name)
-    elif key in ("in_spec", "out_spec") and value:
-        _check_structure(json.loads(value))
-    elif key in ("name", "as_name", "graph_name") and isinstance(value, str):
-        if not _NAME.fullmatch(value):
-            raise _unsafe("a tensor of the name", value)
-    elif key in ("as_custom_obj", "custom_obj") and value is not None:
-        raise _unsafe("an object that is no tensor:", str(value))
+        _check_expression(text)
+    elif key in ("in_spec", "out_spec"):
+        if text:
+            _check_structure(json.loads(text))
+    elif key not in _DATA and not _NAME.fullmatch(text):
+        raise _unsafe("the name", text)
 
 
 def _check_expression(text: str) -> None:
@@ -191,31 +206,44 @@ def _check_expression(text: str) -> None:
 
 
 def _check_structure(node: _Json) -> None:
-    """How inputs and outputs nest: lists, tuples and dictionaries of text."""
+    """How inputs and outputs nest: lists, tuples and dictionaries whose keys are names."""
     if isinstance(node, list):
         for part in node:
             _check_structure(part)
-        return
     if not isinstance(node, dict):
         return
-    kind = node.get("type")
+    kind, context = node.get("type"), node.get("context")
     if kind is not None and kind not in _STRUCTURES:
         raise _unsafe("inputs or outputs of the type", str(kind))
-    if "__enum__" in str(node.get("context")):
-        raise _unsafe("keys that are no text:", str(node.get("context")))
+    keys = json.loads(context) if isinstance(context, str) else context
+    for key in keys if isinstance(keys, list) else [keys]:
+        if key is not None and not (isinstance(key, str) and _NAME.fullmatch(key)):
+            raise _unsafe("inputs or outputs of the name", str(key))
     _check_structure(node.get("children_spec"))
 
 
 def _walk(value: _Json) -> Iterator[tuple[str, _Json]]:
-    waiting = [value]
+    """Every value with the key that it lies under, and every key as a name."""
+    waiting: list[tuple[str, _Json]] = [("", value)]
     while waiting:
-        item = waiting.pop()
+        key, item = waiting.pop()
+        yield key, item
         if isinstance(item, dict):
-            for key, inner in item.items():
-                yield key, inner
-                waiting.append(inner)
+            for name, inner in item.items():
+                if name == _NOT_READ and _is_history(item, inner):
+                    continue
+                waiting += [("name", name), (name, inner)]
         elif isinstance(item, list):
-            waiting.extend(item)
+            waiting += [(key, inner) for inner in item]
+
+
+def _is_history(node: dict[str, _Json], metadata: _Json) -> bool:
+    """Tell whether this is where a node came from; a tensor may be called "metadata" too."""
+    return (
+        isinstance(node.get("target"), str)
+        and isinstance(metadata, dict)
+        and all(isinstance(item, str) for item in metadata.values())
+    )
 
 
 def _unsafe(what: str, value: str) -> UnsafeModelError:
