@@ -293,3 +293,31 @@ def test_a_dynamic_answer_does_not_depend_on_the_rows_beside_it():
     (together,) = answers(quantize_onnx(file, {}, DYNAMIC[0])[0], {"x": x})
     (alone,) = answers(quantize_onnx(file, {}, DYNAMIC[0])[0], {"x": x[:1]})
     assert np.abs(together[0] - alone[0]).max() > 1e-3  # why
+
+
+def test_graphs_inside_nodes_keep_their_sight_of_the_outside():
+    """Renaming reaches the branches of an If, which read tensors of the graph around it."""
+    rng = np.random.default_rng(0)
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(kind, [f"{LONG}hidden"], [f"{LONG}{name}"])],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"{LONG}{name}", TensorProto.FLOAT, None)],
+        )
+        for name, kind in (("then_branch", "Sin"), ("else_branch", "Cos"))
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", f"{LONG}kernel"], [f"{LONG}hidden"]),
+        helper.make_node("ReduceSum", ["x"], [f"{LONG}sum"], keepdims=0),
+        helper.make_node("Greater", [f"{LONG}sum", f"{LONG}zero"], [f"{LONG}positive"]),
+        helper.make_node("If", [f"{LONG}positive"], ["y"], **branches),
+    ]
+    constants = {f"{LONG}kernel": rng.normal(size=(16, 16)) / 4, f"{LONG}zero": np.float32(0)}
+    file = model_bytes(nodes, [("x", (None, 16))], [("y", (None, 16))], constants)
+    data, _ = quantize_onnx(file, {}, Quantization(scheme="fp16"))
+
+    assert LONG.encode() not in data
+    for sign in (1, -1):
+        x = {"x": sign * np.ones((2, 16), np.float32)}
+        np.testing.assert_allclose(answers(file, x)[0], answers(data, x)[0], atol=2e-3)

@@ -19,8 +19,8 @@ class SessionOptions:
         arena: Keep freed memory for the next inference. On or off made no difference to the
             models that were measured.
         repack: Copy weights into the layout that the kernels like best. Of a model of 100 MB on
-            disk, that took 100 MB of memory and ten times the time to load, and an inference ran
-            a third faster. By default (None) weights in a file of their own of 32 MiB and more
+            disk, that took 100 MB of memory and ten times the time to load; an inference ran up
+            to a third faster where nothing else used the memory. By default (None) weights in a file of their own of 32 MiB and more
             are used as they lie, and all others are repacked.
     """
 
