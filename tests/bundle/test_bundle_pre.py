@@ -156,6 +156,7 @@ def test_the_shapes_of_steps(given_spec, pre, expected):
         (IMAGE, {"step": "transpose", "input": "x", "axes": [0, 1]}, "axes must be 4"),
         (SOUND, {"step": "layout", "input": "x", "to": "NCHW"}, "4 dimensions"),
         (SOUND, RESIZE, "4 dimensions"),
+        (spec(U8, -1, 8193, 4, 3), RESIZE, "at most 8192 pixels a side"),
         (spec(Datatype.INT64, -1, 4, 4, 3), RESIZE, "8 or 16 bits or floats, got INT64"),
         (spec(U8, -1, 90, 90, 3), {**RESIZE, "step": "center-crop"}, "at least 96 by 64"),
         (spec(U8, -1, 4, 4, 4), {"step": "channels", "input": "x", "to": 1}, "1 or 3 channels"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgepack.bundle.contract import Datatype, TensorSpec
-from edgepack.runtime import preprocess
+from edgepack.runtime import preprocess, preprocess_signals
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.preprocess import Preparation, apply_steps, parse_steps
 
@@ -354,6 +354,7 @@ def test_a_batch_gives_what_single_samples_give(array, steps, monkeypatch):
     whole = run(array, *steps)
     singles = np.concatenate([run(array[row : row + 1], *steps) for row in range(len(array))])
     monkeypatch.setattr(preprocess, "CHUNK_VALUES", 1)
+    monkeypatch.setattr(preprocess_signals, "BLOCK_VALUES", 600)
 
     np.testing.assert_array_equal(whole, singles)
     np.testing.assert_array_equal(whole, run(array, *steps))

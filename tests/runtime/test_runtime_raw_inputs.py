@@ -99,7 +99,8 @@ def test_no_rows_give_no_rows():
     [
         (np.zeros((1, 3, 2, 2), np.uint8), r"input 'image': shape must be \[-1, -1, -1, 3\]"),
         (np.zeros((1, 2, 2, 3), np.float32), "dtype must be UINT8, got float32"),
-        (np.zeros((1, 0, 2, 3), np.uint8), "resize: images must have pixels"),
+        (np.zeros((1, 0, 2, 3), np.uint8), "resize: images must have 1 to 8192 pixels a side"),
+        (np.zeros((1, 1, 8193, 3), np.uint8), "resize: images must have 1 to 8192 pixels a side"),
     ],
 )
 def test_raw_inputs_are_checked_as_the_contract_says(given, message):

@@ -7,7 +7,7 @@ from typing import Final
 
 from edgepack.bundle.contract import Contract, Datatype, Nonfinite, TensorSpec
 from edgepack.bundle.errors import ContractError
-from edgepack.bundle.pre_codec import MAX_MELS, parse_steps
+from edgepack.bundle.pre_codec import MAX_MELS, MAX_SIDE, parse_steps
 from edgepack.bundle.pre_steps import (
     Cast,
     CenterCrop,
@@ -190,6 +190,8 @@ def _resized(shape: tuple[int, ...], step: Resize | CenterCrop) -> tuple[int, ..
     height = 1 if step.layout is Layout.NHWC else 2
     got = shape[height : height + 2]
     wanted = (step.height, step.width)
+    if max(got) > MAX_SIDE:  # what lies between rows and columns would be too large
+        raise _UnfitError(f"images must have at most {MAX_SIDE} pixels a side, got {list(shape)}")
     crops = isinstance(step, CenterCrop)
     if crops and any(0 < size < want for size, want in zip(got, wanted, strict=True)):
         raise _UnfitError(f"images must be at least {wanted[0]} by {wanted[1]}, got {list(shape)}")

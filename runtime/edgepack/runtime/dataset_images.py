@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgepack.bundle.pre_codec import MAX_SIDE
 from edgepack.bundle.pre_steps import Resize
 from edgepack.runtime.dataset_folder import FolderDigest, FolderFile, check_size
 from edgepack.runtime.errors import DatasetError, one_line
 from edgepack.runtime.preprocess_images import resize
 
-MAX_PIXELS: Final = 1 << 26  # of one image, as stored
 _FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 _GRAY: Final = frozenset({"1", "L", "LA", "La"})
 _DEEP_GRAY: Final = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -85,9 +85,9 @@ def _look(image_module: Any, file: FolderFile) -> tuple[tuple[int, int], bool]: 
                 width, height, mode = image.width, image.height, image.mode
     except Exception as exc:  # decoders raise whatever they like
         raise DatasetError(f"{file.name} is a damaged image{_why(exc)}") from exc
-    if width * height > MAX_PIXELS or width * height == 0:
+    if not 1 <= min(width, height) <= max(width, height) <= MAX_SIDE:
         raise DatasetError(
-            f"{file.name} must have 1 to {MAX_PIXELS} pixels, got {width} by {height}"
+            f"{file.name} must have 1 to {MAX_SIDE} pixels a side, got {width} by {height}"
         )
     if mode == "F":
         raise DatasetError(f"{file.name} must be an image of bytes, got floating-point pixels")

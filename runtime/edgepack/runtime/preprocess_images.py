@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgepack.bundle.pre_codec import MAX_SIDE
 from edgepack.bundle.pre_steps import CenterCrop, Channels, Layout, Resize, ResizeMethod
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.tensors import Array
@@ -28,8 +29,11 @@ def to_layout(images: Array, to: Layout) -> Array:
 def resize(images: Array, step: Resize) -> Array:
     """Make images of another size; the dtype stays, whole numbers are rounded half to even."""
     axis = 1 if step.layout is Layout.NHWC else 2
-    if 0 in images.shape[1:]:
-        raise InputError(f"images must have pixels, got shape {list(images.shape)}")
+    height, width = images.shape[axis : axis + 2]
+    if 0 in images.shape[1:] or max(height, width) > MAX_SIDE:
+        raise InputError(
+            f"images must have 1 to {MAX_SIDE} pixels a side, got shape {list(images.shape)}"
+        )
     sizes = (step.height, step.width)
     if step.method is ResizeMethod.NEAREST:
         for offset, size in enumerate(sizes):

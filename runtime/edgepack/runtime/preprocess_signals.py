@@ -1,6 +1,7 @@
 """Signals cut to a window, and their log-mel spectrograms."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from edgepack.bundle.pre_steps import (
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.tensors import Array
 
+BLOCK_VALUES: Final = 1 << 20  # of the frames that are transformed at once: 8 MB
 _Floats = npt.NDArray[np.float64]
 
 # Slaney, Auditory Toolbox (1998): linear to 1000 Hz, then 27 steps for each factor of 6.4.
@@ -68,10 +70,17 @@ def log_mel(step: LogMel) -> Callable[[Array], Array]:
                 f"a signal must have at least {step.frame} samples, got {signals.shape[1]}"
             )
         frames = _frames(signals, step.frame, step.hop)
+        made = np.empty((*frames.shape[:2], step.mels), np.float32)
+        block = max(1, BLOCK_VALUES // (step.fft_length * max(1, len(frames))))
+        for begin in range(0, frames.shape[1], block):
+            made[:, begin : begin + block] = spectrogram(frames[:, begin : begin + block])
+        return made
+
+    def spectrogram(frames: Array) -> Array:
         spectrum = np.fft.rfft(frames * hann, n=step.fft_length, axis=-1)
         power = np.square(spectrum.real) + np.square(spectrum.imag)
         energy = _filtered(power if step.power == 2 else np.sqrt(power), starts, weights)
-        return np.asarray(logarithm(np.maximum(energy, step.floor) + step.offset), np.float32)
+        return logarithm(np.maximum(energy, step.floor) + step.offset)
 
     return apply
 
