@@ -20,8 +20,8 @@ class SessionOptions:
             models that were measured.
         repack: Copy weights into the layout that the kernels like best. Of a model of 100 MB on
             disk, that took 100 MB of memory and ten times the time to load; an inference ran up
-            to a third faster where nothing else used the memory. By default (None) weights in a file of their own of 32 MiB and more
-            are used as they lie, and all others are repacked.
+            to a third faster where nothing else used the memory. By default (None) weights in a
+            file of their own of 32 MiB and more are used as they lie, all others are repacked.
     """
 
     threads: int = 1
