@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from edgepack.converter.errors import UnsupportedModelError, one_line
 from edgepack.converter.tensor_model import TfliteFile
+from edgepack.converter.tensorflow_model.one_row import with_one_row
 
 _OPSET: Final = 17
 _MISSING: Final = re.compile(r"(?:TF Select ops|Flex ops|Custom ops): ([^\n]*)")
@@ -86,7 +87,7 @@ def to_tflite(frozen: FrozenGraph) -> TfliteFile:
         ]
         names = [item.tensor for item in frozen.inputs]
         answers = tf.import_graph_def(
-            frozen.graph,
+            with_one_row(frozen.graph),
             input_map=dict(zip(names, given, strict=True)),
             return_elements=[item.tensor for item in frozen.outputs],
             name="model",
