@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA, IncrementalPCA, KernelPCA, TruncatedSVD
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.ensemble import AdaBoostClassifier
+from sklearn.ensemble import AdaBoostClassifier, IsolationForest
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
 from sklearn.naive_bayes import BernoulliNB, GaussianNB
@@ -27,7 +27,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.svm import LinearSVC, LinearSVR
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVR, OneClassSVM
 from tflite_written import answers, exported, written
 
 from edgepack.bundle.contract import Task
@@ -55,6 +55,8 @@ REGRESSORS = [
     linear.TweedieRegressor(),
     LinearSVR(random_state=0),
     PLSRegression(),
+    NuSVR(),
+    *(SVR(kernel=kernel, degree=3) for kernel in ("linear", "poly", "rbf", "sigmoid")),
     *(
         make_pipeline(
             scaler, MLPRegressor(hidden_layer_sizes=(9, 5), activation=activation, random_state=0)
@@ -78,6 +80,7 @@ CLASSIFIERS = [
     linear.RidgeClassifier(),
     linear.SGDClassifier(random_state=0),
     LinearSVC(random_state=0),
+    SVC(),
     QuadraticDiscriminantAnalysis(reg_param=0.1),
     GaussianNB(),
     make_pipeline(Binarizer(), BernoulliNB()),
@@ -183,11 +186,20 @@ def test_a_clusterer_gives_integers() -> None:
     assert model.predict(x).tolist() == answers(file, {"x": x})["label"].tolist()
 
 
-def test_an_outlier_detector_gives_its_signs() -> None:
+@pytest.mark.parametrize(
+    "model",
+    [
+        linear.SGDOneClassSVM(random_state=0, nu=0.3),
+        OneClassSVM(nu=0.2),
+        IsolationForest(n_estimators=10, max_samples=32, contamination=0.2, random_state=0),
+    ],
+    ids=_name,
+)
+def test_an_outlier_detector_gives_its_signs(model: Any) -> None:
     """-1 and 1 are computed as integers in the file."""
     x, _ = datasets.load_iris(return_X_y=True)
     x = x.astype(np.float32)
-    model = linear.SGDOneClassSVM(random_state=0, nu=0.3).fit(x)
+    model.fit(x)
 
     file = written(exported(model, 4, Task.OUTLIER, ["label", "scores"]), {"x": x})
 

@@ -6,6 +6,7 @@ from edgepack.converter.tflite_writer.operators import (
     matrices,
     reductions,
     shaping,
+    support_vectors,
     trees,
     windows,
 )
@@ -17,6 +18,7 @@ _SUBJECTS = {
     "Matrix products": matrices,
     "Windows": windows,
     "Linear models and preparation (ai.onnx.ml)": linear_models,
+    "Support vectors (ai.onnx.ml)": support_vectors,
     "Trees (ai.onnx.ml)": trees,
 }
 

@@ -23,6 +23,8 @@ from edgepack.converter.tflite_writer.trace import Trace, declared_batch, trace
 from edgepack.runtime.tensors import Array
 
 _LABEL = "label"
+# What an attribute or a shape that no exporter gives may make a writer of an operator raise.
+_ODD = (AssertionError, AttributeError, KeyError, IndexError, TypeError, ValueError)
 _DATATYPES = {
     "float32": Datatype.FP32,
     "int32": Datatype.INT32,
@@ -191,7 +193,12 @@ def _written(model: ModelProto, found: Trace) -> tuple[Graph, dict[str, Tensor]]
         inputs[item.name] = graph.draft.input(item.name, found.tensors[item.name].shape, dtype)
         graph.put(item.name, inputs[item.name])
     for step in steps:
-        OPERATORS[step.operator](graph, step)
+        try:
+            OPERATORS[step.operator](graph, step)
+        except _ODD as exc:
+            raise UnsupportedModelError(
+                f"the TFLite writer cannot write this {step.operator}: {one_line(exc)}"
+            ) from exc
     return graph, inputs
 
 

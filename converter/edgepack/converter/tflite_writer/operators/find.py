@@ -6,6 +6,7 @@ from edgepack.converter.tflite_writer.operators import (
     matrices,
     reductions,
     shaping,
+    support_vectors,
     trees,
     windows,
 )
@@ -17,6 +18,7 @@ OPERATORS: Operators = {
     **matrices.OPERATORS,
     **reductions.OPERATORS,
     **shaping.OPERATORS,
+    **support_vectors.OPERATORS,
     **trees.OPERATORS,
     **windows.OPERATORS,
 }
