@@ -1,22 +1,33 @@
 """Every estimator that scikit-learn lists, through our own export."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
-from coverage_models import every_model
+from coverage_models import Fitted, every_model
 from coverage_page import render, same_page
 from coverage_walk import Entry, walk_one
 
+from edgepack.converter.errors import UnsafeModelError
+from edgepack.converter.sources.unpickle import load_pickle
+
+pytestmark = pytest.mark.timeout(600)  # half a minute, where nothing else runs
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 # Set to 1, the page is written anew.
 _WRITE = os.environ.get("EDGEPACK_WRITE_COVERAGE") == "1"
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[Entry]:
+def models() -> list[Fitted]:
+    """One of each."""
+    return list(every_model())
+
+
+@pytest.fixture(scope="module")
+def entries(models: list[Fitted]) -> list[Entry]:
     """What came of each."""
-    return [walk_one(fitted) for fitted in every_model()]
+    return [walk_one(fitted) for fitted in models]
 
 
 def test_the_page_says_what_ran(entries: list[Entry]) -> None:
@@ -53,6 +64,21 @@ def test_float64_holds_wherever_float32_does_not(entries: list[Entry]) -> None:
         and entry.fp64.difference > 1e-10
     }
     assert {} == loose
+
+
+def test_every_fitted_model_loads(models: list[Fitted], tmp_path: Path) -> None:
+    """The pickle of every fitted estimator asks for nothing that is not on the list."""
+    refused = {}
+    for fitted in models:
+        if fitted.model is None:
+            continue
+        path = tmp_path / "model.pkl"
+        path.write_bytes(pickle.dumps(fitted.model))
+        try:
+            load_pickle(path, trust_pickle=False)
+        except UnsafeModelError as exc:
+            refused[fitted.name] = str(exc)
+    assert {} == refused
 
 
 def test_pages_that_differ_are_told_apart() -> None:

@@ -3,8 +3,16 @@
 from typing import Any
 
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline
 
+from edgepack.converter.errors import UnsupportedModelError
+
+_READERS = ("CountVectorizer", "TfidfVectorizer")
+_NO_TABLE = {
+    "DictVectorizer": "takes dictionaries, which no device sends",
+    "FeatureHasher": "hashes names with a function that ONNX lacks: use OneHotEncoder",
+    "HashingVectorizer": "hashes words with a function that ONNX lacks: use TfidfVectorizer",
+}
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
@@ -16,6 +24,22 @@ def first_column_transformer(model: Any) -> ColumnTransformer | None:  # noqa: A
             return None
         model = steps[0]
     return model if isinstance(model, ColumnTransformer) else None
+
+
+def takes_texts(model: Any) -> bool:  # noqa: ANN401
+    """Tell whether the model takes one text a row, as a vector instead of a table.
+
+    Raises:
+        UnsupportedModelError: It takes what is no table at all.
+    """
+    while isinstance(model, Pipeline) and model.steps:
+        model = model.steps[0][1]
+    if isinstance(model, FeatureUnion):
+        return all(takes_texts(step) for _, step in model.transformer_list)
+    name = type(model).__name__
+    if name in _NO_TABLE:
+        raise UnsupportedModelError(f"{name} {_NO_TABLE[name]}")
+    return name in _READERS
 
 
 def needed_columns(model: Any) -> list[int]:  # noqa: ANN401
@@ -43,6 +67,8 @@ def caller_steps(model: Any) -> list[tuple[Any, list[int]]]:  # noqa: ANN401
 
 def text_columns(model: Any) -> list[int]:  # noqa: ANN401
     """Positions of the columns whose encoder was fitted on text."""
+    if takes_texts(model):
+        return [0]
     found: list[int] = []
     for step, columns in caller_steps(model):
         found += _encoder_texts(step, columns)
@@ -65,7 +91,7 @@ def renumber(model: Any, kept: list[int]) -> None:  # noqa: ANN401
 
 
 def _column_count(model: Any) -> int:  # noqa: ANN401
-    return int(getattr(model, "n_features_in_", 0) or 0)
+    return 1 if takes_texts(model) else int(getattr(model, "n_features_in_", 0) or 0)
 
 
 def _indices(transformer: ColumnTransformer, name: str) -> list[int]:

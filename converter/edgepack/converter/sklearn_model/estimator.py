@@ -12,7 +12,11 @@ from sklearn.pipeline import Pipeline
 from edgepack.bundle.contract import Task
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
 from edgepack.converter.gbm_model.wrappers import column_names, library_versions
-from edgepack.converter.sklearn_model.columns import needed_columns, text_columns
+from edgepack.converter.sklearn_model.columns import (
+    needed_columns,
+    takes_texts,
+    text_columns,
+)
 from edgepack.converter.sklearn_model.export import export_onnx
 from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
 from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
@@ -56,7 +60,7 @@ class SklearnModel:
         names = column_names(model)
         text = set(text_columns(model))
         place = {column: index for index, column in enumerate(self._kept)}
-        features = getattr(model, "n_features_in_", None)
+        features = 1 if takes_texts(model) else getattr(model, "n_features_in_", None)
         if names and len(self._kept) < len(names):
             unused = [name for index, name in enumerate(names) if index not in place]
             messages = (*messages, f"the model drops these of its columns: {', '.join(unused)}")
@@ -76,6 +80,8 @@ class SklearnModel:
 
     def _rows(self, inputs: Mapping[str, Array]) -> Any:  # noqa: ANN401  (array or DataFrame)
         names = self.facts.feature_names
+        if takes_texts(self._model):
+            return next(iter(inputs.values()))[:, 0]
         if not names:
             parts = list(inputs.values())
             return parts[0] if len(parts) == 1 else np.concatenate(_as_objects(parts), axis=1)
@@ -156,7 +162,10 @@ def _as_labels(labels: Array) -> Array:
 
 def _class_names(classes: Any) -> tuple[str, ...]:  # noqa: ANN401
     if isinstance(classes, list):
-        raise UnsupportedModelError(f"the model has {len(classes)} outputs; edgepack takes one")
+        raise UnsupportedModelError(
+            f"the model gives {len(classes)} labels a row; edgepack takes one: train one "
+            "model for each label"
+        )
     return tuple(str(label) for label in _as_labels(np.asarray(classes)).tolist())
 
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from sklearn.pipeline import Pipeline
@@ -83,6 +83,7 @@ def export_onnx(
     register_converters()
     model = as_transformers(model)
     onnx_model = clean(_convert(model, wish.task, initial_types))
+    _lower_anywhere(onnx_model)
     names = _output_names(onnx_model, model, wish.outputs)
     _adjust(onnx_model, model, names, wish)
     return Exported(
@@ -103,6 +104,25 @@ def export_onnx(
             summary=summarise(onnx_model),
         ),
     )
+
+
+def _lower_anywhere(onnx_model: ModelProto) -> None:
+    """Lower letters without the locale en_US, which few devices have installed, in place.
+
+    The locale "C" is everywhere and knows the letters of ASCII; if others occur, "C.UTF-8".
+    """
+    ascii_only = all(
+        value.isascii()
+        for node in onnx_model.graph.node
+        for item in node.attribute
+        for value in item.strings
+    )
+    for node in onnx_model.graph.node:
+        if node.op_type == "StringNormalizer":
+            kept = [item for item in node.attribute if item.name != "locale"]
+            del node.attribute[:]
+            locale = helper.make_attribute("locale", "C" if ascii_only else "C.UTF-8")
+            node.attribute.extend([*kept, locale])
 
 
 def _output_names(

@@ -18,7 +18,7 @@ from edgepack.converter.errors import (
 )
 from edgepack.converter.gbm_model.natives import booster_model
 from edgepack.converter.gbm_model.read import library_of
-from edgepack.converter.gbm_model.wrappers import is_fitted_catboost
+from edgepack.converter.gbm_model.wrappers import is_fitted_catboost, restore_counts
 from edgepack.converter.sklearn_model.estimator import SklearnModel
 from edgepack.converter.sources.source import LoadedModel
 from edgepack.converter.sources.unpickle import allowed_names, load_pickle
@@ -66,6 +66,7 @@ def load_model(path: Path, *, trust_pickle: bool) -> LoadedModel:
         ) from exc
     except TypeError as exc:  # what sklearn says of an estimator without fit
         raise ModelFileError(f"{path.name} holds no estimator: {exc}") from exc
+    restore_counts(loaded)
     return SklearnModel(loaded, messages=_version_messages(versions))
 
 

@@ -1,9 +1,9 @@
 """Makes skl2onnx ask the families here, and the families ask skl2onnx for what they lack."""
 
 import importlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from skl2onnx.common.data_types import (
     StringTensorType,
 )
 from sklearn import base
-from sklearn.utils import all_estimators
 
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.sklearn_model.converters.methods import (
@@ -94,6 +93,7 @@ _OURS_IN_FLOAT64 = frozenset(
     }
 )
 _THEIRS = frozenset({"Pipeline", "ColumnTransformer", "FeatureUnion"})
+_REGISTERED: set[type] = set()
 _ORIGINALS: dict[Any, tuple[str, Any]] = {}  # class → skl2onnx's own operator and parser
 _METHODS = ("index", "label", "value", "transform", "decision", "proba")
 _OPTIONS = {
@@ -129,15 +129,20 @@ class ContainerSink:
         self._container.initializers.append(tensor)
 
 
-@cache
 def register_converters() -> None:
-    """Tell skl2onnx of every estimator that a family here writes; once."""
+    """Tell skl2onnx of every estimator that a family here writes, of those that are imported.
+
+    A model that was loaded has imported its estimators. To import all of scikit-learn for the
+    others would take a second, and torch with it where torch is installed.
+    """
     for family in _FAMILIES:
         importlib.import_module(f"edgepack.converter.sklearn_model.converters.{family}")
     use_fallback(_by_skl2onnx)
-    for name, kind in [*all_estimators(), ("AsTransformer", AsTransformer)]:
-        if name in _THEIRS or not knows(name):
+    for kind in [*_imported_estimators(), AsTransformer]:
+        name = kind.__name__
+        if kind in _REGISTERED or name in _THEIRS or not knows(name):
             continue
+        _REGISTERED.add(kind)
         old = sklearn_operator_name_map.get(kind)
         if old is not None:
             _ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
@@ -148,6 +153,20 @@ def register_converters() -> None:
         update_registered_converter(
             kind, f"Edgepack{name}", shapes, convert, parser=_parse, options=options
         )
+
+
+def _imported_estimators() -> list[type]:
+    """Every public estimator of a scikit-learn module that is imported, by name."""
+    found: dict[str, type] = {}
+    for module, content in list(sys.modules.items()):
+        if not module.startswith("sklearn.") or content is None:
+            continue
+        for name, kind in list(vars(content).items()):
+            if not isinstance(kind, type) or name.startswith("_"):
+                continue
+            if issubclass(kind, base.BaseEstimator) and kind.__module__.startswith("sklearn."):
+                found[kind.__name__] = kind
+    return [found[name] for name in sorted(found)]
 
 
 def _float64_only(old: str) -> tuple[Any, Any]:
