@@ -131,9 +131,11 @@ class EngineRequirements:
     """What a variant needs of its engine.
 
     Attributes:
-        engine: "onnxruntime", "litert" or "tflite-runtime".
-        opsets: Operator domain → opset version ("" is ONNX's default domain).
-        operators: "domain::Operator" that the file uses, sorted.
+        engine: "onnxruntime", "litert" or "tflite-runtime"; tflite-runtime answers for "litert"
+            where only it is installed.
+        opsets: ONNX: operator domain → opset version ("" is ONNX's default domain). TFLite:
+            operator → its largest version in the file.
+        operators: "domain::Operator" that the file uses, sorted; TFLite's are "tflite::CONV_2D".
     """
 
     engine: str
