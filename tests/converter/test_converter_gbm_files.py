@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from converter_models import run, save, table
 from gbm_models import Machines, machines
+from sklearn.ensemble import VotingClassifier
 
 from edgepack.bundle import open_bundle
 from edgepack.bundle.contract import Task, TensorSpec
@@ -157,6 +158,8 @@ def test_pickled_wrappers(library: str, suffix: str, data: Machines, tmp_path: P
     fitted = _classifier(library).fit(data.with_nan, data.four)
     model = _load(save(fitted, tmp_path / f"model{suffix}"))
     assert {library} <= set(model.facts.packages)
+    assert 5 == model.facts.features
+    assert () == model.facts.feature_names
     answers = model.run(Task.CLASSIFICATION, {"x": data.with_nan})
     assert np.ravel(fitted.predict(data.with_nan)).tolist() == answers["label"].tolist()
     label, probabilities = _exported(model, data.with_nan, ("label", "probabilities"))
@@ -311,3 +314,16 @@ def test_columns_whose_names_have_spaces(tmp_path: Path) -> None:
     with load(open_bundle(report.path)) as model:
         (spec,) = model.contract.inputs
         assert tuple(iris.train.columns) == spec.feature_names
+
+
+@pytest.mark.parametrize("library", SUFFIXES)
+def test_names_of_a_pickled_wrapper(library: str, tmp_path: Path) -> None:
+    """A wrapper that was fitted on a table asks for that table's columns."""
+    iris = table("iris", tmp_path)
+    fitted = _classifier(library).fit(iris.train.rename(columns=_underscores), iris.train_labels)
+    voting = VotingClassifier([("only", fitted)], voting="soft")
+    voting.fit(iris.train.to_numpy(), iris.train_labels)
+    facts = _load(save(fitted, tmp_path / "model.pkl")).facts
+    assert ("sepal_length", "sepal_width", "petal_length", "petal_width") == facts.feature_names
+    assert 4 == facts.features
+    assert 4 == _load(save(voting, tmp_path / "voting.pkl")).facts.features

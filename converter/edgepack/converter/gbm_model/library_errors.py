@@ -14,4 +14,4 @@ def library_line(exc: BaseException) -> str:
     'Unknown construct'
     """
     first = next(iter(str(exc).strip().splitlines()), "")
-    return _PLACE.sub("", first) or one_line(exc)
+    return _PLACE.sub("", first).rstrip(" :") or one_line(exc)

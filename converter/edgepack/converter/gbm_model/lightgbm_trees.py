@@ -37,13 +37,11 @@ class LightgbmModel:
         ensemble: The trees.
         objective: "binary", or "" for one of the user's own.
         feature_names: As the text has them.
-        has_categories: Whether a tree splits on categories.
     """
 
     ensemble: Ensemble
     objective: str
     feature_names: tuple[str, ...]
-    has_categories: bool
 
 
 def read_lightgbm(text: str) -> LightgbmModel:
@@ -92,7 +90,6 @@ def _read(text: str) -> LightgbmModel:
         ensemble=ensemble,
         objective=objective,
         feature_names=tuple(header["feature_names"].split()),
-        has_categories=any("\nnum_cat=0\n" not in part for part in stored),
     )
 
 

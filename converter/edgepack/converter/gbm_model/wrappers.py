@@ -24,6 +24,20 @@ def is_fitted_catboost(model: Any) -> bool:  # noqa: ANN401
     return library_of(model) == "catboost" and bool(model.is_fitted())
 
 
+def restore_counts(model: Any) -> None:  # noqa: ANN401
+    """Tell CatBoost's models how many columns they take: a pickled one says 0."""
+    if library_of(model) == "catboost":
+        if model.is_fitted():
+            model._n_features_in = len(model.feature_names_)
+        return
+    held = [getattr(model, "best_estimator_", None), *(getattr(model, "estimators_", None) or ())]
+    if isinstance(model, Pipeline):
+        held += [step for _, step in model.steps]
+    for item in held:
+        if hasattr(item, "predict"):
+            restore_counts(item)
+
+
 def library_versions() -> dict[str, str]:
     """The libraries that are imported, which a model does that uses them."""
     return {name: str(sys.modules[name].__version__) for name in LIBRARIES if name in sys.modules}
