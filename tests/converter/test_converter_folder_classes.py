@@ -54,6 +54,13 @@ def test_a_folder_that_is_no_class_of_the_model_is_said():
         fit_truth(text("a", "b", "a", "b"), Task.CLASSIFICATION, NUMBERS, FOLDERS)
 
 
+def test_folders_that_cannot_be_the_classes_are_told():
+    """Three folders do not say which of another number of classes they are."""
+    names, _ = names_of_folders(("cats", "dogs"), NUMBERS, ())
+    with pytest.raises(UnfitDataError, match=r"numbers of the model's classes, .*got text 'dogs'"):
+        fit_truth(text("dogs", "cats", "dogs", "cats"), Task.CLASSIFICATION, NUMBERS, names)
+
+
 def test_numbers_are_numbers_of_named_classes():
     """A label column of numbers is for a model whose classes have names, too."""
     truth, messages = fit_truth(np.array([2, 0, 1, 7]), Task.CLASSIFICATION, NUMBERS, FOLDERS)

@@ -131,9 +131,11 @@ def _as_whole(truth: Array, class_names: Sequence[str]) -> Array:
         try:
             return np.array([int(item) for item in truth.tolist()], dtype=np.int64)
         except ValueError as exc:
+            names = _shown(list(class_names))
+            why = f"as its classes {names} are" if names else "for it has no names for its classes"
             raise UnfitDataError(
-                f"the label must be numbers as the model's classes "
-                f"{_shown(list(class_names)) or ''} are, got text {str(truth[0])[:40]!r}"
+                f"the label must be the numbers of the model's classes, {why}, got text "
+                f"{str(truth[0])[:40]!r}"
             ) from exc
     if truth.dtype.kind == "f" and not np.array_equal(truth, np.floor(truth)):
         raise UnfitDataError(f"the label must be classes, got the fraction {truth[0]}")
