@@ -479,17 +479,22 @@ def test_the_hostile_program_would_run_without_the_check(tmp_path):
     assert marker.exists()
 
 
-def test_torchscript_that_reaches_files_is_refused(here, tmp_path):
-    """Operators of torch that open files are not run."""
-    import torch
-
-    class Reader(torch.nn.Module):
-        def forward(self, x):
-            return x + torch.from_file("secret", size=1)
-
-    torch.jit.script(Reader()).save(tmp_path / "m.pt")
-    with pytest.raises(UnsafeModelError, match="from_file"):
-        load_model(tmp_path / "m.pt")
+@pytest.mark.parametrize(
+    "call", ["torch.from_file", "ops.aten.save", "torch.save", "ops.mylib.run", "torch.load"]
+)
+def test_torchscript_that_reaches_files_is_refused(call, net, here, tmp_path):
+    """Operators that open files or come from elsewhere are not run, nor compiled."""
+    path = tmp_path / "m.pt"
+    save_trace(net, path)
+    with zipfile.ZipFile(path) as archive:
+        (member,) = [n for n in archive.namelist() if "har_net" in n and n.endswith(".py")]
+        code = archive.read(member).decode()
+    line = f'    _1 = {call}(signals, "f")\n'
+    head, colon, body = code.partition("-> Tensor:\n")
+    assert colon
+    rewritten(path, member, (head + colon + line + body).encode())
+    with pytest.raises(UnsafeModelError, match="reaches outside the model"):
+        load_model(path)
 
 
 def test_a_program_in_training_mode_is_refused(code, here, tmp_path):

@@ -1,5 +1,6 @@
 """Exported programs (`.pt2`) and TorchScript: files that bring their own code, as graphs."""
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -22,9 +23,8 @@ from edgepack.converter.torch_model.inputs import Input
 # TorchScript cannot leave torch's own operators, but some of those reach files.
 _REACHES_FILES: Final = re.compile(
     r"\b(?:from_file|ops\.(?!prim\b|aten\b|quantized\b|torchvision\b)\w+|"
-    r"torch\.(?:save|load|_save_parameters))\b"
+    r"(?:torch|ops\.aten)\.(?:save|load|_save_parameters))\b"
 )
-_MAX_CODE_BYTES: Final = 256 << 20
 _TRAINING_ARGUMENTS: Final = {"dropout": ("train", 2), "batch_norm": ("training", 5)}
 
 
@@ -83,10 +83,9 @@ def load_script(path: Path, *, trust_pickle: bool) -> torch.jit.ScriptModule:
         UnsafeModelError: Its code reaches files or operators from outside torch.
         ModelFileError: It is damaged.
     """
-    if not trust_pickle:
-        _check_script(path)
+    source = path if trust_pickle else _checked_script(path)
     try:
-        module: torch.jit.ScriptModule = torch.jit.load(path, map_location="cpu")
+        module: torch.jit.ScriptModule = torch.jit.load(source, map_location="cpu")
     except Exception as exc:
         raise ModelFileError(
             f"{path.name} cannot be loaded by torch {torch.__version__}: {one_line(exc)}; "
@@ -131,26 +130,32 @@ def _weights_only(*, active: bool) -> Iterator[None]:
         torch.load = original
 
 
-def _check_script(path: Path) -> None:
+def _checked_script(path: Path) -> io.BytesIO:
+    """A copy with what was looked at: torch's own reader may see another file in the same bytes."""
+    copy = io.BytesIO()
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as safe:
             names = archive.namelist()
             if len(set(names)) < len(names):
                 raise UnsafeModelError(f"{path.name} holds two members of one name; refused")
             for name in names:
-                if "/code/" not in name or not name.endswith(".py"):
-                    continue
-                if archive.getinfo(name).file_size > _MAX_CODE_BYTES:
-                    raise ModelFileError(f"{path.name}: {name[:60]} is too large")
-                found = _REACHES_FILES.search(archive.read(name).decode(errors="replace"))
-                if found:
-                    raise UnsafeModelError(
-                        f"the TorchScript code asks for {found.group()[:60]!r}, which reaches "
-                        "outside the model; it was not loaded (if you made the file yourself: "
-                        "--trust-pickle)"
-                    )
+                data = archive.read(name)
+                if name.endswith(".py"):
+                    _check_code(data.decode(errors="replace"))
+                safe.writestr(zipfile.ZipInfo(name), data)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as exc:
         raise ModelFileError(f"{path.name} is a damaged zip file: {exc}") from exc
+    copy.seek(0)
+    return copy
+
+
+def _check_code(code: str) -> None:
+    found = _REACHES_FILES.search(code)
+    if found:
+        raise UnsafeModelError(
+            f"the TorchScript code asks for {found.group()[:60]!r}, which reaches outside the "
+            "model; it was not loaded (if you made the file yourself: --trust-pickle)"
+        )
 
 
 def _check_not_training(program: torch.export.ExportedProgram) -> None:
