@@ -59,5 +59,5 @@ def test_inputs_of_the_same_name_cannot_be_bound():
     twice = tflite_bytes(tensors, [op], ["a", "a"], ["y"])
 
     assert ["a", "b"] == [tensor.name for tensor in tensors_of(data)[0]]
-    with pytest.raises(UnsupportedModelError, match="every input .* must have a name of its own"):
+    with pytest.raises(UnsupportedModelError, match=r"every input .* must have a name of its own"):
         tensors_of(twice)
