@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gbm_models import Machines, machines
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import (
     AdaBoostRegressor,
     BaggingClassifier,
@@ -21,8 +21,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.multioutput import MultiOutputRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import (
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    OneHotEncoder,
+    StandardScaler,
+)
 
 from edgepack.bundle.contract import Datatype, TensorSpec
 from edgepack.converter.sources.source import ExportWish
@@ -115,3 +120,51 @@ def test_holders(case: str, precision: str, data: Machines) -> None:
             assert array.tolist() == answer.tolist()
         else:
             np.testing.assert_allclose(answer.reshape(array.shape), array, rtol=1e-4, atol=1e-6)
+
+
+SPARSE = {
+    "encoder": lambda: OneHotEncoder(handle_unknown="ignore"),
+    "columns, sparse": lambda: _columns(1.0),
+    "columns, dense": lambda: _columns(0.0),
+    "encoder, then scaler": lambda: make_pipeline(OneHotEncoder(), MaxAbsScaler()),
+    "encoder of dense": lambda: OneHotEncoder(sparse_output=False),
+    "bins": lambda: KBinsDiscretizer(4, encode="onehot"),
+    "union": lambda: FeatureUnion([("a", OneHotEncoder()), ("b", MaxAbsScaler())]),
+}
+
+
+def _columns(threshold: float) -> ColumnTransformer:
+    return ColumnTransformer(
+        [("some", OneHotEncoder(), [0, 1, 2]), ("other", "passthrough", [3])],
+        sparse_threshold=threshold,
+    )
+
+
+@pytest.mark.parametrize("booster", ["xgboost", "xgboost in votes", "lightgbm", "catboost"])
+@pytest.mark.parametrize("step", SPARSE)
+def test_sparse_matrices(step: str, booster: str) -> None:
+    """What a sparse matrix does not store is missing for XGBoost, and 0 for the others."""
+    from edgepack.converter.sklearn_model.estimator import SklearnModel
+
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 9, size=(400, 4)).astype(float)
+    labels = ((rows[:, 0] * 7 + rows[:, 1] * 3) % 5 > 2).astype(int)
+    make = {
+        "xgboost": lambda: _xgb(C),
+        "xgboost in votes": lambda: VotingClassifier([("x", _xgb(C))], voting="soft"),
+        "lightgbm": lambda: _lgb(C),
+        "catboost": lambda: _cat(C),
+    }
+    model = SklearnModel(make_pipeline(SPARSE[step](), make[booster]()).fit(rows, labels))
+    assert model.facts.task is not None
+    expected = model.run(model.facts.task, {"x": rows})
+    spec = TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 4))
+    outputs = ("label", "probabilities")
+    exported = model.export(
+        ExportWish(task=model.facts.task, inputs=(spec,), outputs=outputs, precision="fp32")
+    )
+    session = onnxruntime.InferenceSession(exported.data)
+    tensors = [item.tensor for item in exported.facts.outputs]
+    label, probabilities = session.run(tensors, {"x": rows.astype(np.float32)})
+    assert expected["label"].tolist() == label.tolist()
+    np.testing.assert_allclose(probabilities, expected["probabilities"], rtol=1e-4, atol=1e-6)

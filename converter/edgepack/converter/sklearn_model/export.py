@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
 from edgepack.converter.errors import UnsupportedModelError, one_line
 from edgepack.converter.gbm_model.register import register_boosters
+from edgepack.converter.gbm_model.sparse import zeros_are_missing
 from edgepack.converter.onnx_graph import (
     add_column,
     add_settled_label,
@@ -76,6 +77,7 @@ def export_onnx(
     ]
     register_boosters()
     model = deepcopy(model)
+    zeros_are_missing(model)
     missing_is_empty_text(model)
     renumber(model, kept)
     if type(_last(model)).__name__ == "VotingClassifier":
