@@ -595,6 +595,10 @@ def test_data_that_does_not_fit_is_told_with_its_shape(net, here, tmp_path):
     data = (ArrayShape(name="signals", dtype="float32", shape=(9, 9, 128)),)
     with pytest.raises(UnfitDataError, match=r"signals \[N, 9, 128\] float32"):
         load_model(tmp_path / "w.pt", model_factory="har_net:HarNet", data=data)
+    save_trace(net, tmp_path / "t.pt")
+    with pytest.raises(UnfitDataError, match=r"as they were given .*\): Given groups=1") as caught:
+        load_model(tmp_path / "t.pt", input_shapes=((1, 9, 128),))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_module_that_torch_export_refuses_is_traced(here, tmp_path):

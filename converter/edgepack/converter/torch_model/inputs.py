@@ -77,9 +77,17 @@ def find_inputs(
             continue
         return inputs, None if rows == _PROBE_ROWS[0] else rows
     text = ", ".join(f"{s.name} {['N', *s.shape[1:]]} {s.dtype}" for s in shapes).replace("'", "")
+    whose = "they were given" if options.input_shapes else "the data has them"
     raise UnfitDataError(
-        f"the model refuses inputs as the data has them ({text}): {one_line(refusal)}"  # type: ignore[arg-type]
+        f"the model refuses inputs as {whose} ({text}): {_cause(refusal)}"
     ) from refusal
+
+
+def _cause(refusal: Exception | None) -> str:
+    """TorchScript puts its own traceback before what went wrong."""
+    text = " ".join(str(refusal).split())
+    _, found, cause = text.rpartition("RuntimeError: ")
+    return one_line(ValueError(cause if found else text))
 
 
 def _given(
