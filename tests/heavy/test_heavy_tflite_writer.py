@@ -109,7 +109,7 @@ def nets() -> dict[str, tuple[Any, tuple[int, ...]]]:
         def forward(self, x: Any) -> Any:
             y = self.norm(x)
             w = torch.softmax(self.q(y) @ self.k(y).transpose(1, 2) / 12**0.5, -1)
-            return self.last((x + w @ self.v(y)).mean(1))
+            return self.last(nn.functional.gelu(x + w @ self.v(y)).mean(1))
 
     signal = nn.Sequential(
         nn.Conv1d(9, 16, 5, padding=2),

@@ -42,6 +42,8 @@ _BINARY: dict[str, tuple[str, Any, bool]] = {
     "Or": ("LOGICAL_OR", schema.LogicalOrOptionsT, True),
     "Sub": ("SUB", schema.SubOptionsT, False),
 }
+_ERF_P = 0.3275911
+_ERF_A = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 _VARIADIC = {"Max": "MAXIMUM", "Min": "MINIMUM", "Sum": "ADD", "Mean": "ADD"}
 _OPTIONS = {"MAXIMUM": schema.MaximumMinimumOptionsT, "MINIMUM": schema.MaximumMinimumOptionsT}
 _OPTIONS |= {code: options for code, options, _ in _BINARY.values()}
@@ -313,6 +315,29 @@ def _prelu(graph: Graph, step: Step) -> None:
     graph.put(step.output, binary(graph, "ADD", [above, below], held, name=step.output), axes)
 
 
+def _erf(graph: Graph, step: Step) -> None:
+    """The error function, to 1.5e-7: Abramowitz and Stegun 1964, 7.1.26."""
+    tensor, axes = _held(graph, step)
+    name = step.output
+
+    def with_number(code: str, operands: Sequence[Tensor | float], part: str) -> Tensor:
+        held = [scalar(graph, item) if isinstance(item, float) else item for item in operands]
+        return binary(graph, code, held, tensor.shape, name=f"{name}_{part}")
+
+    size = unary(graph, "ABS", tensor, f"{name}_size")
+    below = with_number("MUL", [size, _ERF_P], "scaled")
+    t = with_number("DIV", [1.0, with_number("ADD", [below, 1.0], "below")], "t")
+    total = with_number("MUL", [t, _ERF_A[0]], "sum")
+    for number in _ERF_A[1:]:
+        total = with_number("ADD", [total, number], "sum")
+        total = with_number("MUL", [total, t], "sum")
+    square = unary(graph, "NEG", with_number("MUL", [size, size], "square"), f"{name}_square")
+    total = with_number("MUL", [total, unary(graph, "EXP", square, f"{name}_exp")], "tail")
+    made = with_number("SUB", [1.0, total], "of_size")
+    sign = unary(graph, "SIGN", tensor, f"{name}_sign")
+    graph.put(name, binary(graph, "MUL", [made, sign], tensor.shape, name=name), axes)
+
+
 def _is_nan(graph: Graph, step: Step) -> None:
     tensor, axes = _held(graph, step)
     graph.put(step.output, is_nan(graph, tensor, step.output), axes)
@@ -388,6 +413,7 @@ OPERATORS: Operators = {
     "Clip": _clip,
     "Dropout": _identity,
     "Elu": _elu,
+    "Erf": _erf,
     "Expand": _expand,
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
