@@ -11,6 +11,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -77,6 +78,21 @@ def test_categories_that_look_like_numbers(tmp_path: Path) -> None:
     report = _pack(model, frame, tmp_path)
     expected = model.predict(frame[["size", "x"]]).tolist()
     assert expected == _answers(report, tmp_path / "rows.csv")
+
+
+def test_float64_inside_is_not_quantized(tmp_path: Path) -> None:
+    """Distances are computed in float64 also where rows come as float32; int8 leaves them so."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(random.normal(size=(ROWS, 12)), columns=[f"c{n}" for n in range(12)])
+    rows = frame.copy()
+    frame["target"] = (frame.c0 > 0).astype(int)
+    model = KNeighborsClassifier().fit(rows, frame.target)
+    data = tmp_path / "rows.csv"
+    frame.to_csv(data, index=False)
+    path = save(model, tmp_path / "model.joblib")
+    report = convert(ConvertRequest(model=path, data=data, label="target", output=tmp_path / "out"))
+    assert ["onnx-fp32"] == [item.name for item in report.variants if item.kept]
+    assert model.predict(rows).tolist() == _answers(report, data)
 
 
 def test_hashed_words_are_refused() -> None:

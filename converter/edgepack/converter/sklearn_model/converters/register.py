@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, compose
-from skl2onnx import convert_sklearn, update_registered_converter
+from skl2onnx import update_registered_converter
 from skl2onnx._parse import _parse_sklearn_simple_model, sklearn_parsers_map
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common._registration import get_converter, get_shape_calculator
@@ -20,7 +19,8 @@ from skl2onnx.common.data_types import (
 )
 from sklearn import base
 
-from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sklearn_model.converters.container import ContainerSink, identity
+from edgepack.converter.sklearn_model.converters.fallback import ORIGINALS, by_skl2onnx
 from edgepack.converter.sklearn_model.converters.methods import (
     call,
     knows,
@@ -28,9 +28,8 @@ from edgepack.converter.sklearn_model.converters.methods import (
     use_fallback,
 )
 from edgepack.converter.sklearn_model.converters.transformers import AsTransformer
-from edgepack.converter.sklearn_model.converters.writer import ML, TEXT, Value, Writer
+from edgepack.converter.sklearn_model.converters.writer import TEXT, Value, Writer
 
-TARGET_OPSET = {"": 17, ML: 3}
 _FAMILIES = (
     "clusters",
     "constant",
@@ -94,7 +93,6 @@ _OURS_IN_FLOAT64 = frozenset(
 )
 _THEIRS = frozenset({"Pipeline", "ColumnTransformer", "FeatureUnion"})
 _REGISTERED: set[type] = set()
-_ORIGINALS: dict[Any, tuple[str, Any]] = {}  # class → skl2onnx's own operator and parser
 _METHODS = ("index", "label", "value", "transform", "decision", "proba")
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
@@ -107,28 +105,6 @@ _OPTIONS = {
 }
 
 
-class ContainerSink:
-    """Gives nodes to skl2onnx."""
-
-    def __init__(self, scope: Any, container: Any) -> None:  # noqa: ANN401
-        self._scope = scope
-        self._container = container
-
-    def name(self, hint: str) -> str:
-        """A name that nothing else in the graph has."""
-        return str(self._scope.get_unique_variable_name(f"edgepack_{hint}"))
-
-    def node(self, node: NodeProto) -> None:
-        """Take a node."""
-        self._container.nodes.append(node)
-        version = TARGET_OPSET.get(node.domain, 1)
-        self._container.node_domain_version_pair_sets.add((node.domain, version))
-
-    def constant(self, tensor: TensorProto) -> None:
-        """Take a constant."""
-        self._container.initializers.append(tensor)
-
-
 def register_converters() -> None:
     """Tell skl2onnx of every estimator that a family here writes, of those that are imported.
 
@@ -137,7 +113,7 @@ def register_converters() -> None:
     """
     for family in _FAMILIES:
         importlib.import_module(f"edgepack.converter.sklearn_model.converters.{family}")
-    use_fallback(_by_skl2onnx)
+    use_fallback(by_skl2onnx)
     for kind in [*_imported_estimators(), AsTransformer]:
         name = kind.__name__
         if kind in _REGISTERED or name in _THEIRS or not knows(name):
@@ -145,7 +121,7 @@ def register_converters() -> None:
         _REGISTERED.add(kind)
         old = sklearn_operator_name_map.get(kind)
         if old is not None:
-            _ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
+            ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
         shapes, convert, options = _shapes, _convert, _OPTIONS
         if old is not None and name in _OURS_IN_FLOAT64:
             shapes, convert = _float64_only(old)
@@ -227,7 +203,7 @@ def _output_methods(model: Any) -> list[str]:  # noqa: ANN401
 
 
 def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:  # noqa: ANN401
-    name, old = type(model).__name__, _ORIGINALS.get(type(model))
+    name, old = type(model).__name__, ORIGINALS.get(type(model))
     if old is not None and name in _OURS_IN_FLOAT64:
         # Which of both converts shows when types are settled; the outputs are the same.
         return _parse_sklearn_simple_model(
@@ -301,7 +277,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
             found = found.floats()
             if method in ("decision", "value") and _is_vector(model, method):
                 found = found.reshape(-1, 1)
-        writer.sink.node(_identity(found.name, output.full_name))
+        writer.sink.node(identity(found.name, output.full_name))
 
 
 def _is_vector(model: Any, method: str) -> bool:  # noqa: ANN401
@@ -310,92 +286,9 @@ def _is_vector(model: Any, method: str) -> bool:  # noqa: ANN401
     return False
 
 
-def _identity(source: str, target: str) -> NodeProto:
-    from onnx import helper
-
-    return helper.make_node("Identity", [source], [target], name=target)
-
-
 def _labels(writer: Writer, model: Any, index: Value) -> Value:  # noqa: ANN401
     classes = np.asarray(model.classes_)
     if classes.dtype.kind in "OUS":
         names = np.array([str(item) for item in classes.tolist()], dtype=np.object_)
         return writer.const(names).take(index)
     return writer.const(classes.astype(np.int64)).take(index)
-
-
-@contextmanager
-def _as_skl2onnx_has_it(kind: Any) -> Iterator[None]:  # noqa: ANN401
-    """For a method that no family has of an estimator of which another method has one."""
-    if kind not in _ORIGINALS:
-        yield
-        return
-    name, parser = sklearn_operator_name_map[kind], sklearn_parsers_map.get(kind)
-    sklearn_operator_name_map[kind], sklearn_parsers_map[kind] = _ORIGINALS[kind]
-    if sklearn_parsers_map[kind] is None:
-        del sklearn_parsers_map[kind]
-    try:
-        yield
-    finally:
-        sklearn_operator_name_map[kind], sklearn_parsers_map[kind] = name, parser
-
-
-def _by_skl2onnx(writer: Writer, model: Any, method: str, x: Value) -> Value:  # noqa: ANN401
-    """What skl2onnx writes for a whole estimator, as part of this graph."""
-    if method == "decision" and offers(model, "proba"):
-        raise UnsupportedModelError(f"{type(model).__name__} has no ONNX form of {method}")
-    double = x.dtype == np.float64
-    number = DoubleTensorType if double else FloatTensorType
-    features = int(getattr(model, "n_features_in_", 0)) or None
-    options = {id(model): {"zipmap": False}} if base.is_classifier(model) else None
-    initial = [("x", number([None, features]))]
-    with _as_skl2onnx_has_it(type(model)):
-        try:
-            found = convert_sklearn(
-                model, initial_types=initial, target_opset=TARGET_OPSET, options=options
-            )
-        except NameError:  # a classifier that knows no zipmap
-            found = convert_sklearn(model, initial_types=initial, target_opset=TARGET_OPSET)
-    prefix = writer.sink.name("part") + "_"
-    inner = compose.add_prefix(found, prefix)
-    for tensor in inner.graph.initializer:
-        writer.sink.constant(tensor)
-    writer.sink.node(_identity(x.name, inner.graph.input[0].name))
-    for node in inner.graph.node:
-        writer.sink.node(node)
-    outputs = inner.graph.output
-    if method in ("proba", "decision"):
-        value = Value(writer, outputs[1].name, _dtype(outputs[1])).floats()
-        if method == "decision" and len(model.classes_) == 2:
-            return value.take(np.array(-1), axis=1)
-        return value
-    value = Value(writer, outputs[0].name, _dtype(outputs[0]))
-    if method == "index":
-        return _index(writer, np.asarray(model.classes_), value)
-    if method == "label" or (method == "value" and _gives_vector(model)):
-        return value.reshape(-1) if method == "label" else value.floats().reshape(-1)
-    return value.floats()
-
-
-def _gives_vector(model: Any) -> bool:  # noqa: ANN401
-    return np.ndim(model.predict(np.zeros((1, int(model.n_features_in_))))) == 1
-
-
-def _index(writer: Writer, classes: Any, label: Value) -> Value:  # noqa: ANN401
-    places = list(range(len(classes)))
-    if classes.dtype.kind in "OUS":
-        keys: dict[str, Any] = {"keys_strings": [str(item) for item in classes.tolist()]}
-    else:
-        keys = {"keys_int64s": [int(item) for item in classes.tolist()]}
-    return writer.op(
-        "LabelEncoder", label.reshape(-1), domain=ML, dtype="int64", values_int64s=places, **keys
-    )
-
-
-def _dtype(output: Any) -> Any:  # noqa: ANN401
-    return {
-        TensorProto.FLOAT: np.float32,
-        TensorProto.DOUBLE: np.float64,
-        TensorProto.INT64: np.int64,
-        TensorProto.STRING: np.object_,
-    }[output.type.tensor_type.elem_type]
