@@ -306,6 +306,41 @@ def test_vanished_arguments_are_dropped_where_they_changed_nothing(
         child.load(path)
 
 
+def entries_of(part):
+    if isinstance(part, dict):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part:
+        if isinstance(inner, dict | list):
+            yield from entries_of(inner)
+
+
+@pytest.mark.parametrize("age", ["functional", "first layer", "list", "policy"])
+def test_older_spellings_are_read(age, trained, child, tmp_path):
+    """Configurations as Keras 2 wrote them in its several versions are the same model."""
+    network, images, _ = trained
+
+    def write_old(config):
+        for item in entries_of(config):
+            for name in ("module", "registered_name", "build_config"):
+                item.pop(name, None)
+            if isinstance(item.get("dtype"), dict):
+                policy = {"class_name": "Policy", "config": {"name": "float32"}}
+                item["dtype"] = policy if age == "policy" else "float32"
+        layers = config["config"]["layers"]
+        if age in ("first layer", "list"):
+            layers.pop(0)
+            layers[0]["config"]["batch_input_shape"] = [None, 8, 8, 1]
+        if age == "list":
+            config["config"] = layers
+
+    network.save(tmp_path / "m.h5")
+    change_config(tmp_path / "m.h5", write_old)
+    model = child.load(tmp_path / "m.h5")
+    (name,) = (spec.name for spec in model.facts().inputs)
+    got = model.run(Task.CLASSIFICATION, {name: images})["probabilities"]
+    np.testing.assert_allclose(predicted(network, images), got, rtol=1e-5, atol=1e-6)
+
+
 def bomb(marker):
     code = compile(f"open({str(marker)!r}, 'w').close()", "bomb", "exec")
     return base64.b64encode(marshal.dumps(code)).decode()

@@ -339,12 +339,8 @@ def test_a_custom_operator_is_named(written, child, tmp_path):
 
 
 def test_a_table_of_constants_is_filled(written, child):
-    """A model that looks numbers up answers as TensorFlow, or one line says that it cannot."""
-    try:
-        model = child.load(written / "table")
-    except UnsupportedModelError as exc:
-        assert "tf2onnx cannot convert" in str(exc)  # noqa: PT017  (either is right)
-        return
+    """A model that looks numbers up answers as it did."""
+    model = child.load(written / "table")
     feeds = {"x": np.array([[1, 2], [2, 5]])}
     np.testing.assert_array_equal([[10, 20], [20, -1]], model.run(Task.GENERIC, feeds)["y"])
 

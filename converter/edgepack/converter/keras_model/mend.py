@@ -12,7 +12,13 @@ from copy import deepcopy
 from typing import Any, Final
 
 from edgepack.converter.errors import UnsupportedModelError
-from edgepack.converter.keras_model.config import Config, is_model, layer_class, layers
+from edgepack.converter.keras_model.config import (
+    Config,
+    entries,
+    is_model,
+    layer_class,
+    layers,
+)
 
 # What every layer takes, although its own signature may not name it.
 _EVERY_LAYER: Final = frozenset(
@@ -50,6 +56,8 @@ def mend(config: Config) -> tuple[Config, tuple[str, ...]]:
         UnsupportedModelError: An argument that is gone was set.
     """
     mended = deepcopy(config)
+    for item in entries(mended):
+        _spell_anew(item)
     dropped: Counter[tuple[str, str, str]] = Counter()
     for item in layers(mended):
         if is_model(item):
@@ -87,7 +95,7 @@ def _drop_refused(item: Config) -> dict[str, object]:
 def _accepts(cls: Any, item: Config) -> bool:  # noqa: ANN401  (keras is not followed)
     try:
         cls.from_config(deepcopy(item["config"]))
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001  (whatever a layer raises for arguments that it lacks)
         return False
     return True
 
@@ -96,6 +104,28 @@ def _is_old_default(name: str, value: object) -> bool:
     if value is None or value is False:
         return True
     return any(type(value) is type(old) and value == old for old in _OLD_DEFAULTS.get(name, ()))
+
+
+def _spell_anew(item: Config) -> None:
+    """Write what older versions wrote in another way as Keras 3 writes it."""
+    policy = item.get("dtype")
+    if isinstance(policy, dict) and policy.get("class_name") == "Policy":
+        item["dtype"] = policy.get("config", {}).get("name", "float32")
+    if item.get("class_name") != "Sequential":
+        return
+    if isinstance(item.get("config"), list):  # the first versions of Keras 2
+        item["config"] = {"name": "sequential", "layers": item["config"]}
+    inside = item["config"].get("layers") if isinstance(item.get("config"), dict) else None
+    if not inside or not isinstance(inside[0].get("config"), dict):
+        return
+    first = inside[0]["config"]
+    shape = first.get("batch_input_shape")
+    if shape is None or inside[0].get("class_name") == "InputLayer":
+        return
+    del first["batch_input_shape"]  # Keras 3 would take the rows for a dimension
+    name = f"{first.get('name', 'first')}_input"
+    taken = {"batch_input_shape": shape, "dtype": "float32", "name": name}
+    inside.insert(0, {"class_name": "InputLayer", "config": taken})
 
 
 def _move(item: Config) -> None:
