@@ -6,6 +6,7 @@ For XGBoost the zeros must become missing values again.
 
 from typing import Any
 
+import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from edgepack.converter.gbm_model.read import library_of
@@ -82,8 +83,9 @@ def gives_sparse(step: Any, *, given_sparse: bool) -> bool:  # noqa: ANN401
 
 def _listed(model: Any) -> list[Any]:  # noqa: ANN401
     found: list[Any] = []
-    for item in getattr(model, "estimators_", None) or ():
-        found += list(item) if isinstance(item, list | tuple) else [item]
+    inner = getattr(model, "estimators_", None)
+    for item in () if inner is None else inner:  # GradientBoosting's is a matrix of trees
+        found += list(item) if isinstance(item, list | tuple | np.ndarray) else [item]
     for item in getattr(model, "calibrated_classifiers_", None) or ():
         found.append(item.estimator)
     return found
