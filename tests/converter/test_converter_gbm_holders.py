@@ -10,6 +10,7 @@ from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.ensemble import (
     AdaBoostRegressor,
     BaggingClassifier,
+    GradientBoostingRegressor,
     StackingClassifier,
     StackingRegressor,
     VotingClassifier,
@@ -168,3 +169,14 @@ def test_sparse_matrices(step: str, booster: str) -> None:
     label, probabilities = session.run(tensors, {"x": rows.astype(np.float32)})
     assert expected["label"].tolist() == label.tolist()
     np.testing.assert_allclose(probabilities, expected["probabilities"], rtol=1e-4, atol=1e-6)
+
+
+def test_other_ensembles_are_left_alone(data: Machines) -> None:
+    """An ensemble whose members are a matrix of trees loads and exports as ever."""
+    from edgepack.converter.gbm_model.sparse import zeros_are_missing
+    from edgepack.converter.gbm_model.wrappers import restore_counts
+
+    boosted = GradientBoostingRegressor(n_estimators=2).fit(data.plain, data.value)
+    zeros_are_missing(boosted, given_sparse=True)
+    restore_counts(make_pipeline(boosted))
+    assert 5 == boosted.n_features_in_

@@ -30,7 +30,8 @@ def restore_counts(model: Any) -> None:  # noqa: ANN401
         if model.is_fitted():
             model._n_features_in = len(model.feature_names_)
         return
-    held = [getattr(model, "best_estimator_", None), *(getattr(model, "estimators_", None) or ())]
+    inner = getattr(model, "estimators_", None)  # GradientBoosting's is a matrix of its own trees
+    held = [getattr(model, "best_estimator_", None), *(inner if isinstance(inner, list) else ())]
     if isinstance(model, Pipeline):
         held += [step for _, step in model.steps]
     for item in held:
