@@ -1,6 +1,7 @@
 """The list of operators as docs/tflite-writer.md shows it; a test compares the two."""
 
 from edgepack.converter.tflite_writer.operators import (
+    activations,
     elementwise,
     linear_models,
     matrices,
@@ -13,6 +14,7 @@ from edgepack.converter.tflite_writer.operators import (
 
 _SUBJECTS = {
     "Number by number": elementwise,
+    "Activations": activations,
     "Moving numbers": shaping,
     "Along dimensions": reductions,
     "Matrix products": matrices,
@@ -26,7 +28,7 @@ _SUBJECTS = {
 def operator_table() -> str:
     """A Markdown table of all operators, by subject.
 
-    >>> operator_table().splitlines()[5]
+    >>> operator_table().splitlines()[6]
     '| Matrix products | `Gemm`, `MatMul` |'
     """
     rows = ["| subject | ONNX operators |", "|---|---|"]

@@ -1,6 +1,7 @@
 """The list of the operators that can be written, over all modules of this package."""
 
 from edgepack.converter.tflite_writer.operators import (
+    activations,
     elementwise,
     linear_models,
     matrices,
@@ -13,6 +14,7 @@ from edgepack.converter.tflite_writer.operators import (
 from edgepack.converter.tflite_writer.write_operator import Operators
 
 OPERATORS: Operators = {
+    **activations.OPERATORS,
     **elementwise.OPERATORS,
     **linear_models.OPERATORS,
     **matrices.OPERATORS,
