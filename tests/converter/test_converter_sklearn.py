@@ -34,7 +34,7 @@ from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.dataset_inputs import to_inputs
 
 TREES = "a tree ensemble compares numbers"
-SVM = "a support vector machine"
+SVM = "nothing to quantize"
 LINEAR = "a linear model"
 FAMILIES: list[tuple[str, Any, Task, set[str], str | None]] = [
     ("breast", LogisticRegression(max_iter=5000), Task.CLASSIFICATION, {"probabilities"}, LINEAR),

@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from edgepack.bundle.contract import Task, Tolerances
@@ -86,10 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-drop",
         type=float,
-        default=_DEFAULTS.max_drop,
         metavar="FRACTION",
         help="largest loss of a quantized variant's metric, 0.01 is one point of accuracy "
-        "(default: %(default)s)",
+        f"(default: {_DEFAULTS.max_drop:g})",
     )
     parser.add_argument(
         "--trust-pickle",
@@ -142,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         input_shapes=tuple(args.input_shape),
         cache=None if args.no_cache else default_folder(),
         workers=args.jobs,
-        tolerances=replace(_DEFAULTS, max_drop=args.max_drop),
+        max_drop=args.max_drop,
         keys=found.keys if found.named_keys else None,
         trust_pickle=args.trust_pickle,
         overwrite=args.overwrite,

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.converter.child import Child
@@ -48,6 +49,10 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
 
         recipe = read_recipe(request.recipe)
         request = with_recipe(request, recipe)
+    if request.max_drop is not None:
+        request = replace(
+            request, tolerances=replace(request.tolerances, max_drop=request.max_drop)
+        )
     _check(request)
     name = model_name(request.name, request.model)
     version = model_version(request.version, name, request.output)

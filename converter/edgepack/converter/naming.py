@@ -11,7 +11,7 @@ _LONGEST_NAME = 64
 _PACKINGS = (".gz", ".bz2", ".xz", ".lzma", ".z")
 _SUFFIXES = (
     *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".tflite", ".keras", ".h5", ".hdf5"),
-    *(".pt", ".pth", ".pt2", ".safetensors", ".ubj", ".json", ".cbm", ".txt", ".model"),
+    *(".pt", ".pth", ".pt2", ".safetensors", ".ubj", ".json", ".cbm", ".txt"),
     *_PACKINGS,
 )
 

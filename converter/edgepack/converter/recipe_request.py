@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from edgepack.bundle.contract import Tolerances
 from edgepack.converter.recipe import Recipe
 from edgepack.converter.request import ConvertRequest
 
@@ -10,12 +9,10 @@ from edgepack.converter.request import ConvertRequest
 def with_recipe(request: ConvertRequest, recipe: Recipe) -> ConvertRequest:
     """The request, with the recipe's values where it has none of its own."""
     model, convert = recipe.model, recipe.convert
-    usual = Tolerances()
-    tolerances = request.tolerances
-    for name in ("rtol", "atol", "max_drop"):
-        said = getattr(convert, name)
-        if said is not None and getattr(tolerances, name) == getattr(usual, name):
-            tolerances = replace(tolerances, **{name: said})
+    said = {name: getattr(convert, name) for name in ("rtol", "atol", "max_drop")}
+    tolerances = replace(
+        request.tolerances, **{name: value for name, value in said.items() if value is not None}
+    )
     return replace(
         request,
         name=request.name or model.name,

@@ -72,7 +72,8 @@ class ConvertRequest:
         input_shapes: Shapes of the inputs, for model files that do not tell.
         cache: Folder of earlier answers; None keeps none.
         workers: How many candidates are tried at once; by default one a core.
-        tolerances: How far a variant may be from the original.
+        tolerances: How far a variant may be from the original; a recipe's own come before.
+        max_drop: Instead of that of tolerances and recipe.
         key: Private release key; by default `release.key` in `keys`.
         keys: Folder of the keys; by default `$XDG_CONFIG_HOME/edgepack/keys`, where development
             keys are made if there are none. A folder that is named must hold its key.
@@ -100,6 +101,7 @@ class ConvertRequest:
     cache: Path | None = None
     workers: int | None = None
     tolerances: Tolerances = field(default_factory=Tolerances)
+    max_drop: float | None = None
     key: Path | None = None
     keys: Path | None = None
     sequence: int | None = None

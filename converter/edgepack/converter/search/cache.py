@@ -6,7 +6,6 @@ depends on: the question, the model's files, the installed packages and edgepack
 
 import contextlib
 import hashlib
-import importlib.metadata
 import io
 import os
 import sys
@@ -30,6 +29,7 @@ _REFUSALS: dict[str, type[ConvertError]] = {
     kind.__name__: kind for kind in (UnsupportedModelError, UnfitDataError)
 }
 _MOST_NEIGHBOURS = 4096
+_INSTALLED = (".dist-info", ".egg-info")
 
 
 class AnswerCache:
@@ -63,6 +63,15 @@ class AnswerCache:
             path.unlink()
         return None
 
+    def find(self, find_key: Callable[[], str]) -> Message | None:
+        """`get`, with a key that is only made where there is a cache."""
+        return None if self._folder is None else self.get(find_key())
+
+    def keep(self, find_key: Callable[[], str], message: Message) -> None:
+        """`put`, with a key that is only made where there is a cache."""
+        if self._folder is not None:
+            self.put(find_key(), message)
+
     def put(self, key: str, message: Message) -> None:
         """Keep an answer; a full or read-only disk is no reason to fail."""
         if self._folder is None:
@@ -85,7 +94,7 @@ class AnswerCache:
                 raise
             self._prune()
 
-    def answer(self, key: str, ask: Callable[[], Message]) -> Message:
+    def answer(self, find_key: Callable[[], str], ask: Callable[[], Message]) -> Message:
         """The answer that is known, or else the one that `ask` gives, which is kept.
 
         That a model or its rows cannot be taken is an answer too: it is raised again.
@@ -94,6 +103,9 @@ class AnswerCache:
             UnsupportedModelError, UnfitDataError: So it was answered, now or before.
             ConvertError: From `ask`.
         """
+        if self._folder is None:
+            return ask()
+        key = find_key()
         known = self.get(key)
         if known is None:
             try:
@@ -173,9 +185,9 @@ def _listing(path: Path) -> Iterator[str]:
 def _environment() -> str:
     """The packages that are installed, and the state of edgepack's own code."""
     lines = [sys.version]
-    lines += [
-        f"{item.metadata['Name']}={item.version}" for item in importlib.metadata.distributions()
-    ]
+    for folder in sys.path:  # the names say package and version; reading each would take a second
+        with contextlib.suppress(OSError):
+            lines += [item for item in os.listdir(folder) if item.endswith(_INSTALLED)]  # noqa: PTH208
     package = Path(__file__).parents[1]
     for source in package.rglob("*.py"):
         state = source.stat()

@@ -1,9 +1,8 @@
 """What a candidate's own engine makes of it: a file that answers rightly may still be a bad one."""
 
 from edgepack.converter.draft import Candidate
-from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.errors import UnsupportedModelError, WorkerError
 from edgepack.converter.search.pool import ToolPool
-from edgepack.converter.tools.find import is_tool
 from edgepack.converter.tools.tool import ToolJob
 from edgepack.trust.strict_json import JsonValue
 
@@ -14,11 +13,9 @@ def lint(candidate: Candidate, pool: ToolPool) -> tuple[str | None, tuple[str, .
     Returns:
         Why it must not be packed, or None; and what is worth knowing of it.
     """
-    if not is_tool(f"lint-{candidate.format}"):
-        return None, ()
     try:
         found = pool.use(f"lint-{candidate.format}", ToolJob(exported=candidate.exported)).fields
-    except UnsupportedModelError as exc:
+    except (UnsupportedModelError, WorkerError) as exc:
         return str(exc), ()
     missing = _texts(found.get("missing_operators"))
     if missing:

@@ -49,7 +49,7 @@ class OriginalModel:
             kind="load", fields={"path": str(path.absolute()), "options": to_fields(options)}
         )
         self._cache = cache
-        self._context = (*context, key_of(Message(kind="load", fields=to_fields(options))))
+        self._context = (*context, repr(options))
         self.prepare: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
         self._is_sent = False
         self._loaded: Message | None = None
@@ -106,17 +106,20 @@ class OriginalModel:
         return tool_result(self._ask(tool_message(tool, job), needs_model=False))
 
     def _ask(self, message: Message, *, needs_model: bool = True) -> Message:
-        key = key_of(message, *(self._context if needs_model else ()))
+        context = self._context if needs_model else ()
 
         def ask() -> Message:
             if needs_model or self._is_sent:
                 self._ensure_loaded()
             return self._worker.ask(message)
 
-        return self._cache.answer(key, ask)
+        return self._cache.answer(lambda: key_of(message, *context), ask)
 
     def _known_facts(self) -> Message | None:
-        return self._loaded or self._cache.get(key_of(Message(kind="load"), *self._context))
+        return self._loaded or self._cache.find(self._facts_key)
+
+    def _facts_key(self) -> str:
+        return key_of(Message(kind="load"), *self._context)
 
     def _send(self) -> None:
         if not self._is_sent:
@@ -127,5 +130,5 @@ class OriginalModel:
         if self._loaded is None:
             self._send()
             self._loaded = self._worker.receive()
-            self._cache.put(key_of(Message(kind="load"), *self._context), self._loaded)
+            self._cache.keep(self._facts_key, self._loaded)
         return self._loaded

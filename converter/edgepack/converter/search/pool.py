@@ -86,7 +86,7 @@ class ToolPool:
                 self._own.worker = None
                 raise
 
-        return tool_result(self._cache.answer(key_of(message), ask))
+        return tool_result(self._cache.answer(lambda: key_of(message), ask))
 
     def _worker(self) -> WorkerProcess:
         worker: WorkerProcess | None = getattr(self._own, "worker", None)

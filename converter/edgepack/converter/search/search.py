@@ -105,11 +105,11 @@ def search(
     reports: list[VariantReport] = []
     work: list[tuple[Candidate, Plan]] = []
     for base in bases:
-        plans = plans_for(base.format, base.facts.summary, pinned)
         reason = _no_gain(base)
         if reason is None:
+            plans = plans_for(base.format, base.facts.summary, pinned)
             work += [(base, plan) for plan in plans]
-        elif plans:
+        else:
             reports.append(_left_out(f"{base.format}-int8", "int8", reason))
     tried = _try_all(work, ground, pool, tell)
     tried += _repair_all(bases, tried, ground, pool, tell)
@@ -120,9 +120,10 @@ def search(
 
 
 def _no_gain(base: Candidate) -> str | None:
-    if base.precision != "fp32":
+    reason = nothing_to_quantize(base.facts.summary)
+    if reason is None and base.precision != "fp32":
         return f"left out: the model needs {base.precision}, so 8 bits cannot do"
-    return nothing_to_quantize(base.facts.summary)
+    return reason
 
 
 def _try_all(
@@ -261,7 +262,7 @@ def _choose(tried: Iterable[Tried]) -> tuple[list[Kept], list[VariantReport]]:
         for item in tried
         if item.passed and item.candidate is not None and item.verdict is not None
     ]
-    losers = dominated(points)
+    losers = {**dominated(points), **_twins(tried)}
     kept: list[Kept] = []
     reports: list[VariantReport] = []
     names: set[str] = set()
@@ -286,6 +287,18 @@ def _choose(tried: Iterable[Tried]) -> tuple[list[Kept], list[VariantReport]]:
         reason = "; ".join([made + item.reason, *item.notes])
         reports.append(replace(_report(item, kept=True, reason=reason), name=name))
     return kept, reports
+
+
+def _twins(tried: Iterable[Tried]) -> dict[str, str]:
+    """Candidates that are an earlier one byte for byte: a bundle holds every file once."""
+    first: dict[bytes, str] = {}
+    twins: dict[str, str] = {}
+    for item in tried:
+        if item.passed and item.candidate is not None:
+            name = first.setdefault(item.candidate.data, item.plan.name)
+            if name != item.plan.name:
+                twins[item.plan.name] = name
+    return twins
 
 
 def _plain_name(plan: Plan, taken: set[str]) -> str:
