@@ -27,7 +27,7 @@ class KerasSource:
     """Keras models."""
 
     name = "Keras"
-    extra = "torch"
+    extra = "keras"
     scratch_bytes = LARGE_FILES
     needs_data = True
 
@@ -48,7 +48,7 @@ class KerasSource:
             importlib.import_module("edgepack.converter.keras_model.load")
         except ImportError as exc:
             raise MissingPackageError(
-                f"Keras models need {exc.name}: pip install 'edgepack[torch]'"
+                f"Keras models need {exc.name}: pip install 'edgepack[keras]'"
             ) from exc
 
     def load(self, path: Path, options: "LoadOptions") -> "LoadedModel":
