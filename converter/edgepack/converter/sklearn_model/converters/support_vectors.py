@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sklearn_model.converters.fallback import by_skl2onnx
 from edgepack.converter.sklearn_model.converters.kernels import kernel
-from edgepack.converter.sklearn_model.converters.linear import two_columns
 from edgepack.converter.sklearn_model.converters.methods import writes
 from edgepack.converter.sklearn_model.converters.writer import Value, Writer
 from edgepack.runtime.tensors import Array
@@ -121,17 +121,5 @@ def index(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
 
 @writes("proba", "SVC", "NuSVC")
 def proba(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
-    """Platt's logistic function of the decision; of more than two classes skl2onnx's operator.
-
-    Raises:
-        UnsupportedModelError: More than two classes: the probabilities are iterated.
-    """
-    if len(model.classes_) != 2:
-        raise UnsupportedModelError(
-            f"{type(model).__name__}(probability=True) of more than two classes iterates its "
-            "probabilities; use CalibratedClassifierCV(…, ensemble=False), which has an ONNX form"
-        )
-    slope, offset = float(model.probA_[0]), float(model.probB_[0])
-    # libsvm's decision is of the first class.
-    first = (_one_decision(writer, model, x) * slope - offset).unary("Sigmoid")
-    return two_columns(writer, 1.0 - first).floats()
+    """By skl2onnx's operator: it iterates from Platt's logistic functions as coarsely as libsvm."""
+    return by_skl2onnx(writer, model, "proba", x)
