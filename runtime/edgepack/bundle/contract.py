@@ -149,7 +149,7 @@ class Parity:
 
     Attributes:
         rows: Number of rows compared.
-        metric: The task's metric: "agreement", "r2", "max_rel_error".
+        metric: "within_tolerance" (float variants), "agreement", "r2", "max_rel_error".
         value: The metric of the variant against the original model's outputs.
         bound: The worst value that was accepted (a floor for agreement and r2, a ceiling for
             errors).

@@ -73,7 +73,10 @@ def _make(
         )
     rows = ground.calibration[:_MOST_CHECK_ROWS]
     feeds = calibration_feeds(draft, ground.arrays, rows, base)
-    result = original.use_tool("write-tflite", ToolJob(exported=base.exported, feeds=feeds))
+    job = ToolJob(
+        exported=base.exported, feeds=feeds, fields={"class_names": list(draft.class_names)}
+    )
+    result = original.use_tool("write-tflite", job)
     if result.exported is None:
         raise UnsupportedModelError("the writer made no file")
     return Candidate(name=f"{file_format}-fp32", precision="fp32", exported=result.exported)
