@@ -7,7 +7,6 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
-from edgepack.converter.sklearn_model.converters.container import TARGET_OPSET
 from onnx import ModelProto, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
@@ -26,6 +25,7 @@ from edgepack.converter.onnx_graph import (
     summarise,
 )
 from edgepack.converter.sklearn_model.columns import renumber
+from edgepack.converter.sklearn_model.converters.container import TARGET_OPSET
 from edgepack.converter.sklearn_model.converters.register import register_converters
 from edgepack.converter.sklearn_model.converters.transformers import as_transformers
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
