@@ -52,7 +52,7 @@ test-heavy: setup-heavy
 	$(BIN)/python -m pytest -q -m heavy --junitxml=$(JUNIT_HEAVY)
 
 lint: setup
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(ROOTS)
 	$(BIN)/lint-imports
