@@ -86,7 +86,8 @@ def test_it_says_what_it_is(operator, agent):
     """Status and information are retained and complete."""
     wait_until(lambda: operator.documents(operator.topics.info), "info")
     (info,) = operator.documents(operator.topics.info)[-1:]
-    assert ("d1", "onnxruntime") == (info["device"], next(iter(info["engines"])))
+    assert "d1" == info["device"]
+    assert "onnxruntime" in info["engines"]
     assert info["memory_bytes"] > 1e8
     wait_until(
         lambda: (operator.topics.status, b"online") in [m[:2] for m in operator.messages], "online"

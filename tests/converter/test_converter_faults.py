@@ -55,7 +55,7 @@ MODELS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "model.pkl is empty"),
     "text": (b"hello\n" * 10, "is a text file; edgepack converts"),
     "noise": (bytes(range(256)) * 4, "is not a model that edgepack knows"),
-    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a TFLite file"),
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "the TFLite file is damaged"),
     "encrypted": (b"Salted__" + bytes(64), "an encrypted file"),
     "truncated pickle": (pickle.dumps([1.5] * 99)[:50], "is damaged"),
     "a dict": (pickle.dumps({"a": 1}), "holds a dict, expected a fitted scikit-learn estimator"),
@@ -410,12 +410,12 @@ def test_a_broken_package_is_one_line(
 
 
 def test_an_estimator_without_a_converter(iris_table: Table, tmp_path: Path) -> None:
-    """An estimator that skl2onnx does not know is one line, not its list of all it knows."""
-    from sklearn.semi_supervised import LabelSpreading
+    """An estimator that cannot be converted is one line that says why."""
+    from sklearn.decomposition import NMF
 
-    path = fit_and_save(LabelSpreading(), iris_table, tmp_path / "spread.pkl")
+    path = fit_and_save(NMF(2), iris_table, tmp_path / "nmf.pkl")
     error = refused(
         ConvertRequest(model=path, data=iris_table.path, label="target", output=tmp_path / "out")
     )
     assert MODEL_OR_DATA == error.exit_code
-    assert "LabelSpreading cannot be exported to ONNX" in str(error)
+    assert "NMF.transform iterates until the factors of each row settle" in str(error)

@@ -1,6 +1,7 @@
 """ONNX files made smaller: what every wish gives, and what is refused."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -172,6 +173,22 @@ def test_layers_that_are_kept_float_are_float(net):
     for scheme in ("dynamic", "static"):
         with pytest.raises(UnsupportedModelError, match="'nowhere', which is no node"):
             quantize_onnx(net, ROWS, Quantization(scheme=scheme, keep_float=("nowhere",)))
+
+
+@pytest.mark.parametrize("wish", STATIC, ids=name_of)
+def test_a_float_layer_behind_a_relu_gets_no_negative_numbers(wish):
+    """Whichever dense layer stays in float, the Relu between two of them is still taken."""
+    file = dense_net(widths=(12, 32, 24, 32, 12))
+    rows = {"x": np.random.default_rng(0).normal(size=(64, 12)).astype(np.float32)}
+    (expected,) = answers(file, rows)
+    names = [node.name for node in prepare(file).graph.node if node.op_type == "Gemm"]
+
+    assert 4 == len(names)
+    for name in names:
+        kept, _ = quantize_onnx(file, rows, replace(wish, keep_float=(name,)))
+        (got,) = answers(kept, rows)
+        noise = np.mean(np.square(got - expected)) / np.mean(np.square(expected))
+        assert noise < 0.01
 
 
 def test_dynamic_keeps_a_dense_layer_float_too():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import zipfile
 
-import h5py
 import numpy as np
 import pytest
 from support.model_child import answers, export, kind_of, model_child, rows_for
@@ -25,6 +24,8 @@ from edgepack.converter.errors import (
 )
 from edgepack.converter.sources.source import ArrayShape
 from edgepack.runtime import load
+
+h5py = pytest.importorskip("h5py", reason="make test-heavy installs Keras")
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 

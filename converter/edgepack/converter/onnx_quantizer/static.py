@@ -70,7 +70,7 @@ def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> Mo
         quantizer.quantize_model()
         quantizer.model.topological_sort()
     quantized: ModelProto = quantizer.model.model
-    _give_floats(quantized, set(chosen))
+    _give_floats(quantized, set(chosen), set(before))
     _guard_floats(quantized)
     return quantized
 
@@ -98,11 +98,12 @@ def _guard_floats(model: ModelProto) -> None:
     graph.node.extend(copies)
 
 
-def _give_floats(model: ModelProto, quantized: set[str]) -> None:
+def _give_floats(model: ModelProto, quantized: set[str], clipped: set[str]) -> None:
     """Take back the QDQ pair behind a matrix product that only floats follow, in place.
 
     The engine has kernels for 8-bit products with float answers: logits and regressions keep
-    their resolution, and the model has two operators less.
+    their resolution, and the model has two operators less. The pairs of tensors in `clipped` stay:
+    the quantizer drops a Relu behind them, and their range does its work.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
@@ -115,6 +116,8 @@ def _give_floats(model: ModelProto, quantized: set[str]) -> None:
         quantize = makers.get(pair.input[0])
         layer = None if quantize is None else makers.get(quantize.input[0])
         if quantize is None or layer is None or layer.op_type not in ("Gemm", "MatMul"):
+            continue
+        if quantize.input[0] in clipped:
             continue
         lonely = len(readers[quantize.input[0]]) == 1 == len(readers[pair.input[0]])
         shown = quantize.input[0] in outputs or pair.input[0] in outputs
