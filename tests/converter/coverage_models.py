@@ -9,15 +9,15 @@ import numpy as np
 from sklearn import base, datasets
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+from sklearn.experimental import (  # noqa: F401  (they are listed only once these are imported)
+    enable_halving_search_cv,
+    enable_iterative_imputer,
+)
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-from sklearn.experimental import (  # noqa: F401  (they are listed only once these are imported)
-    enable_halving_search_cv,
-    enable_iterative_imputer,
-)
 from sklearn.utils import all_estimators
 
 Array = np.ndarray[Any, Any]
