@@ -184,7 +184,8 @@ import sys, joblib
 from skl2onnx import to_onnx
 model, row = joblib.load(sys.argv[1])
 options = {"zipmap": "zipmap" in sys.argv[3:]}
-open(sys.argv[2], "wb").write(to_onnx(model, row, options=options, target_opset=17).SerializeToString())
+file = to_onnx(model, row, options=options, target_opset=17)
+open(sys.argv[2], "wb").write(file.SerializeToString())
 """
 
 
