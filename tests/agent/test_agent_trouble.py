@@ -16,6 +16,7 @@ from edgepack.agent.install import desires as desires_module
 from edgepack.agent.install.desires import Desires
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Installed
+from edgepack.agent.install.worker import VerifiedDesired
 from edgepack.agent.link import Incoming
 from edgepack.agent.report.outbox import EVENT, Outbox
 from edgepack.agent.serve.mqtt import RequestServer
@@ -79,7 +80,7 @@ class FlakyWorker:
         self.calls += 1
         if self.calls == 1:
             raise StoreError("a child process cannot be started")
-        return self.payload
+        return VerifiedDesired(payload=self.payload, signers=("ab",))
 
 
 def make_desires(tmp_path, worker, accepted, refused):
@@ -89,6 +90,7 @@ def make_desires(tmp_path, worker, accepted, refused):
         worker,
         accepted=accepted.append,
         unchanged=lambda: None,
+        abandoned=lambda: None,
         refused=refused.append,
     )
 

@@ -28,7 +28,7 @@ def child(tmp_path, monkeypatch):
 
 
 def self_test(tmp_path, timeout_s=20.0):
-    worker = Worker(tmp_path / "root.json", self_test_timeout_s=timeout_s)
+    worker = Worker(tmp_path / "root.json", tmp_path / "roots", self_test_timeout_s=timeout_s)
     return asyncio.run(worker.self_test(tmp_path, STORED))
 
 

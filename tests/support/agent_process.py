@@ -46,6 +46,7 @@ class AgentProcess:
         folder.mkdir(exist_ok=True)
         broker = f'[broker]\nurl = "mqtt://127.0.0.1:{broker_port}"\nkeepalive_s = 5\n'
         sections = {
+            "top": "",
             "broker": broker if broker_port else "",
             "metrics": "[metrics]\ninterval_s = 0.3\n",
             "probation": "[probation]\nrequests = 5\nseconds = 2\n",
@@ -92,9 +93,16 @@ class AgentProcess:
 class Operator:
     """Deploys, asks, and remembers everything that the device says."""
 
-    def __init__(self, port: int, keys: GeneratedKeys, *, protocol: int = mqtt.MQTTv311) -> None:
+    def __init__(
+        self,
+        port: int,
+        keys: GeneratedKeys,
+        *,
+        protocol: int = mqtt.MQTTv311,
+        prefix: str = DEFAULT_PREFIX,
+    ) -> None:
         self.keys = keys
-        self.topics = DeviceTopics(DEFAULT_PREFIX, "d1")
+        self.topics = DeviceTopics(prefix, "d1")
         self.messages: list[tuple[str, bytes, bool]] = []
         self.protocol = protocol
         self.generation = 0
@@ -141,7 +149,7 @@ class Operator:
                 data = bytes([data[0] ^ 1]) + data[1:]
             for index in range(chunk_count(len(data))):
                 chunk = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-                self.publish(blob_topic(DEFAULT_PREFIX, blob.digest, index), chunk, retain=True)
+                self.publish(blob_topic(self.topics.prefix, blob.digest, index), chunk, retain=True)
         sizes = {blob.digest: blob.size_bytes for blob in bundle.blobs()}
         return DesiredModel(
             name=bundle.contract.name,
@@ -168,7 +176,7 @@ class Operator:
         self.generation = self.generation + 1 if generation is None else generation
         now_s = int(time.time())
         desired = Desired(
-            audience=Audience(prefix=DEFAULT_PREFIX, device=device),
+            audience=Audience(prefix=self.topics.prefix, device=device),
             generation=self.generation,
             issued_s=now_s - 7200,
             expires_s=now_s + lifetime_s,

@@ -45,7 +45,7 @@ AUDIENCES = st.builds(Audience, prefix=st.just("edgepack/v1"), device=IDS) | st.
 DESIRED = st.builds(
     Desired,
     audience=AUDIENCES,
-    generation=st.integers(1, 2**53),
+    generation=st.integers(1, 2**53 - 1),
     issued_s=st.integers(0, 2**33),
     expires_s=st.integers(2**33 + 1, 2**34),
     models=st.lists(MODELS, max_size=4, unique_by=lambda model: model.name).map(tuple),
@@ -110,7 +110,8 @@ def test_keys_of_a_later_version_are_ignored():
         ({"audience": Audience(prefix="p", group="north")}, "group must be KEY=VALUE"),
         ({"audience": Audience(prefix="p/#", device="d")}, "prefix must be"),
         ({"audience": Audience(prefix="p", device="../d")}, "device id must match"),
-        ({"generation": 0}, "generation must be >= 1, got 0"),
+        ({"generation": 0}, "generation must be >= 1 and < 2"),
+        ({"generation": 2**53}, "generation must be >= 1 and < 2"),
         ({"expires_s": 10}, "expires_s must be after issued_s, got 10"),
         ({"models": PLAIN.models * 2}, "model names must be unique"),
         ({"models": (replace(PLAIN.models[0], name="a/b"),)}, "model name must match"),

@@ -25,7 +25,7 @@ from edgepack.agent.report.publisher import Publisher
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.registry import Registry
 from edgepack.trust.decode import encode
-from edgepack.wire.topics import DeviceTopics
+from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
     from edgepack.agent.install.installing import Installing
@@ -165,7 +165,7 @@ class Agent:
         installing = self.installing()
         if self._early_desired is not None:
             installing.desires.deliver(self._early_desired)
-        commands = {"install": self._install, "status": self._status}
+        commands = {"install": self._install, "root": self._root, "status": self._status}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(installing.run())
             tasks.create_task(ControlServer(self._config.state_dir, commands).run())
@@ -180,11 +180,17 @@ class Agent:
             self._server.infer(message)
         elif message.topic.startswith(self._topics.truth("")):
             self._server.truth(message)
+        elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
+            self.installing().roots.deliver(message.topic, message.payload)
 
     async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
         path = Path(str(request.get("path")))
         slot = await self.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
+
+    async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
+        paths = [Path(str(path)) for path in request.get("paths", [])]
+        return {"root_version": await self.installing().roots.take_files(paths)}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"connected": self._link.connected.is_set()}
@@ -201,6 +207,20 @@ async def install_alone(config: AgentConfig, path: Path) -> dict[str, Any]:
         await agent.start()
         slot = await agent.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
+    finally:
+        agent.close()
+
+
+async def root_alone(config: AgentConfig, paths: list[Path]) -> dict[str, Any]:
+    """Follow root.json files while no agent runs.
+
+    Raises:
+        EdgepackError: As `Roots.take_files`.
+    """
+    agent = Agent(config)
+    try:
+        await agent.start()
+        return {"root_version": await agent.installing().roots.take_files(paths)}
     finally:
         agent.close()
 

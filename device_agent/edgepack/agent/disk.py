@@ -33,6 +33,26 @@ def make_folder(folder: Path) -> None:
         raise storage_error(folder, exc) from exc
 
 
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a small file so that after a power cut the old or the new one is there, whole.
+
+    Raises:
+        StoreError: The disk does not take it.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(path, exc) from exc
+
+
 def storage_error(path: Path, exc: OSError) -> StoreError:
     """One line for a disk that does not do what it must."""
     hint = " (disk full)" if exc.errno == errno.ENOSPC else ""

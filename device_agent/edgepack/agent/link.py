@@ -171,6 +171,23 @@ class Link:
                 await client.unsubscribe(topics, timeout=_GOODBYE_S)
             _stop_if_cancelled()
 
+    async def follow(self, topic: str) -> None:
+        """Listen to one more topic, now and on every later connection."""
+        if (topic, 1) not in self._subscriptions:
+            self._subscriptions.append((topic, 1))
+        if self._client is not None:
+            with contextlib.suppress(aiomqtt.MqttError):  # then the next connection does it
+                await self._client.subscribe(topic, qos=1)
+            _stop_if_cancelled()
+
+    async def unfollow(self, topic: str) -> None:
+        """Stop listening to a topic of `follow`."""
+        self._subscriptions = [pair for pair in self._subscriptions if pair[0] != topic]
+        if self._client is not None:
+            with contextlib.suppress(aiomqtt.MqttError):
+                await self._client.unsubscribe(topic)
+            _stop_if_cancelled()
+
     async def _session(self) -> None:
         address = broker_address(self._config.url or "")
         password_file = self._config.password_file

@@ -77,6 +77,27 @@ def _install(args: argparse.Namespace) -> int:
     return 8 if model["phase"] in ("rejected", "rolled_back") else 0
 
 
+def _root(args: argparse.Namespace) -> int:
+    from edgepack.agent.control import answered, ask
+
+    config = read_config(args.config)
+    paths = [path.absolute() for path in args.files]
+    answer = ask(config.state_dir, {"command": "root", "paths": [str(path) for path in paths]})
+    if answer is None:
+        from edgepack.agent.compose import root_alone
+
+        answer = asyncio.run(answered(root_alone(config, paths)))
+    if args.json:
+        print(json.dumps(answer))  # noqa: T201 (the command's output)
+    if "error" in answer:
+        if not args.json:
+            sys.stderr.write(f"edgepack-agent: error: {answer['error']}\n")
+        return int(answer["exit_code"])
+    if not args.json:
+        print(f"root.json version {answer['root_version']}")  # noqa: T201
+    return 0
+
+
 def _status(args: argparse.Namespace) -> int:
     from edgepack.agent.control import ask
 
@@ -146,12 +167,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     install.add_argument("file", type=Path, metavar="BUNDLE", help="NAME-VERSION.edgepack")
     install.add_argument("--json", action="store_true", help="print one JSON object")
+    root = verbs.add_parser(
+        "root", parents=[common], help="follow the root of trust by hand, network or not"
+    )
+    root.add_argument(
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="the next versions of root.json; none only shows which version is followed",
+    )
+    root.add_argument("--json", action="store_true", help="print one JSON object")
     status = verbs.add_parser("status", parents=[common], help="show what runs on this device")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-_COMMANDS = {"run": _run, "install": _install, "status": _status}
+_COMMANDS = {"run": _run, "install": _install, "root": _root, "status": _status}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from edgepack.fleet.errors import TargetError
 from edgepack.trust import DEPLOY, DESIRED_PAYLOAD_TYPE, PrivateKey, Root, SignatureError, dsse
 from edgepack.wire.desired import (
     DEFAULT_LIFETIME_S,
+    MAX_GENERATION,
     Audience,
     Desired,
     DesiredModel,
@@ -21,7 +22,6 @@ from edgepack.wire.desired import (
 )
 
 Change = Callable[[DeviceState, tuple[DesiredModel, ...]], tuple[DesiredModel, ...]]
-_MAX_GENERATION = 2**53 - 1  # beyond it JSON readers disagree about numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ def plan(
     known = [0] if current is None else [current.generation]
     known += [state.reported.generation] if state.reported is not None else []
     generation = max(known) + 1
-    if generation > _MAX_GENERATION:
+    if generation > MAX_GENERATION:
         raise TargetError(f"{state.device} reports generation {generation - 1}, the last there is")
     desired = Desired(
         audience=Audience(prefix=prefix, device=state.device),

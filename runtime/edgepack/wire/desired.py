@@ -17,6 +17,7 @@ from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id, check_prefix
 DESIRED_PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"
 DEFAULT_LIFETIME_S = 30 * 24 * 3600
 MAX_MODELS = 16
+MAX_GENERATION = 2**53 - 1  # beyond it JSON readers disagree about numbers
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GROUP = re.compile(r"[^=\s]{1,64}=[^\r\n]{1,256}")
 _SOURCE = re.compile(r"(mqtt:|https?://.+|file:/.+)")
@@ -149,8 +150,8 @@ def _check(desired: Desired) -> None:
         check_id(device, what="device id")
     if group is not None and not _GROUP.fullmatch(group):
         wrong.append(f"group must be KEY=VALUE, got {group[:80]!r}")
-    if desired.generation < 1:
-        wrong.append(f"generation must be >= 1, got {desired.generation}")
+    if not 1 <= desired.generation <= MAX_GENERATION:
+        wrong.append(f"generation must be >= 1 and < 2**53, got {desired.generation}")
     if desired.expires_s <= desired.issued_s:
         wrong.append(f"expires_s must be after issued_s, got {desired.expires_s}")
     if len(desired.models) > MAX_MODELS:

@@ -35,6 +35,12 @@ class Info:
         system: Operating system and kernel, for people.
         python: Python version.
         engines: Engine → version.
+        key: Public key of the device, which signs its events: 32 bytes in hex, or "" before it has
+            one.
+        run: Random id of this start of the agent; with `instance` it tells two agents apart that
+            share a copied state folder.
+        replaces: The installation that was here before and whose memory (floors, generation) this
+            one does not have, or "".
     """
 
     device: str
@@ -47,6 +53,9 @@ class Info:
     system: str = ""
     python: str = ""
     engines: dict[str, str] = field(default_factory=dict)
+    key: str = ""
+    run: str = ""
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,7 @@ class ReportedModel:
         detail: The same for people, one line, or "".
         held: True while a local rollback or install overrules the desired state.
         self_test: Figures of the active variant's self-test.
+        floor: Smallest sequence that the device accepts of this model.
     """
 
     name: str
@@ -87,6 +97,7 @@ class ReportedModel:
     detail: str = ""
     held: bool = False
     self_test: dict[str, float] = field(default_factory=dict)
+    floor: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,9 @@ class Reported:
         models: One entry each.
         refused: Why the desired state now on the broker is not followed, or "".
         ts: Milliseconds since 1970, by the device's clock.
+        root_version: Of the root of trust that it follows; 0 when it does not know yet.
+        notices: What a person should know, one line each by kind: `clock`, `unchecked`, `conflict`,
+            `reinstalled`, `floors`, `root`, `audit`; see docs/operations.md.
     """
 
     device: str
@@ -106,6 +120,8 @@ class Reported:
     models: tuple[ReportedModel, ...] = ()
     refused: str = ""
     ts: int = 0
+    root_version: int = 0
+    notices: dict[str, str] = field(default_factory=dict)
 
 
 def render_info(info: Info) -> bytes:

@@ -114,6 +114,10 @@ class DeviceTopics:
         """Predictions of one model."""
         return f"{self.base}/out/prediction/{model}"
 
+    def audit(self, place: str) -> str:
+        """Signed events, retained: the last few hundred of the chain ("+" for all)."""
+        return f"{self.base}/out/audit/{place}"
+
     def event(self, kind: str) -> str:
         """Events: transition, drift, quality, rollback, error."""
         return f"{self.base}/out/event/{kind}"
@@ -160,6 +164,11 @@ def model_of(topic: str) -> str:
 def blob_topic(prefix: str, digest: str, chunk: int) -> str:
     """The retained topic of one chunk of a blob; `digest` is "sha256:HEX"."""
     return f"{prefix}/blob/{digest.removeprefix('sha256:')}/{chunk}"
+
+
+def root_topic(prefix: str, version: int) -> str:
+    """The retained topic of one version of root.json, which all devices share."""
+    return f"{prefix}/blob/root/{version}"
 
 
 def chunk_count(size_bytes: int) -> int:

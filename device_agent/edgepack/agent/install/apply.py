@@ -96,6 +96,14 @@ class Installer:
         self._obtainer.give_up_unless({model.digest for model in desired.models})
         self._wake.set()
 
+    def abandon(self) -> None:
+        """Follow no desired state until the next one: this one is no longer vouched for.
+
+        What answers goes on answering; what was being fetched is left.
+        """
+        self._desired = None
+        self._obtainer.give_up_unless(set())
+
     def reconsider(self) -> None:
         """Reconcile again: the desired state is unchanged, the world may not be."""
         self._wake.set()

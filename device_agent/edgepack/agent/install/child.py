@@ -7,25 +7,49 @@ nothing with it. One job in on standard input, one answer out on standard output
 The parent's side is `worker.py`.
 """
 
+import contextlib
 import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgepack.agent.errors import RejectedError
+from edgepack.agent.disk import write_durably
+from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.trust.errors import EdgepackError, TrustError
+
+if TYPE_CHECKING:
+    from edgepack.trust import Root
 
 MAX_JOB_BYTES = 1024 * 1024
 
 
 def verify_desired(job: dict[str, Any]) -> dict[str, Any]:
-    """Check the signature of a desired state; gives its payload as text."""
-    from edgepack.trust import DEPLOY, DESIRED_PAYLOAD_TYPE, Root
+    """Check the signature of a desired state; gives its payload as text, and who signed it."""
+    from edgepack.trust import DEPLOY, DESIRED_PAYLOAD_TYPE
 
-    root = Root.load(job["root"])
-    payload = root.verify(DEPLOY, job["envelope"].encode(), DESIRED_PAYLOAD_TYPE)
-    return {"payload": payload.decode()}
+    root, envelope = _root(job), job["envelope"].encode()
+    payload = root.verify(DEPLOY, envelope, DESIRED_PAYLOAD_TYPE)
+    signers = root.signers(DEPLOY, envelope, DESIRED_PAYLOAD_TYPE)
+    return {"payload": payload.decode(), "signers": list(signers)}
+
+
+def take_roots(job: dict[str, Any]) -> dict[str, Any]:
+    """Follow the root of trust: keep what follows from it, and say what it demands then."""
+    from edgepack.trust import DEPLOY, DESIRED_PAYLOAD_TYPE
+    from edgepack.trust.root_chain import chain_file
+
+    root = _root(job)
+    for data in (text.encode() for text in job["next"]):
+        root = root.update(data)
+        write_durably(chain_file(Path(job["roots"]), root.version), data)
+    follows = False
+    if job["envelope"] is not None:
+        with contextlib.suppress(TrustError):
+            root.verify(DEPLOY, job["envelope"].encode(), DESIRED_PAYLOAD_TYPE)
+            follows = True
+    deploy = sorted(root.roles[DEPLOY].keys)
+    return {"version": root.version, "deploy_keys": deploy, "envelope_good": follows}
 
 
 def verify_file(job: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +110,9 @@ def self_test(job: dict[str, Any]) -> dict[str, Any]:
     return {"variant": name, "figures": figures, "failed": failed}
 
 
-JOBS = {job.__name__: job for job in (verify_desired, verify_file, verify_layout, self_test)}
+JOBS = {
+    job.__name__: job for job in (verify_desired, take_roots, verify_file, verify_layout, self_test)
+}
 
 
 def main() -> int:
@@ -96,6 +122,8 @@ def main() -> int:
         answer: dict[str, Any] = {"done": JOBS[job["job"]](job)}
     except RejectedError as exc:
         answer = {"reason": exc.reason, "detail": str(exc)}
+    except StoreError as exc:
+        answer = {"reason": "storage", "detail": str(exc)}
     except EdgepackError as exc:
         reason = "not_trusted" if exc.exit_code == TrustError.exit_code else "bundle_invalid"
         answer = {"reason": reason, "detail": str(exc)}
@@ -105,14 +133,20 @@ def main() -> int:
     return 0
 
 
+def _root(job: dict[str, Any]) -> "Root":
+    from edgepack.trust import Root
+    from edgepack.trust.root_chain import follow_chain
+
+    return follow_chain(Root.load(job["root"]), Path(job["roots"]))
+
+
 def _verified(bundle: Any, job: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 (lazy import)
     from edgepack.bundle import verify_bundle
-    from edgepack.trust import Root
 
     wanted = job.get("digest")
     if wanted is not None and bundle.digest != wanted:
         raise RejectedError("wrong_bundle", f"digest must be {wanted}, got {bundle.digest}")
-    statement = verify_bundle(bundle, Root.load(job["root"]))
+    statement = verify_bundle(bundle, _root(job))
     name = job.get("name")
     if name is not None and statement.name != name:
         raise RejectedError("wrong_bundle", f"model must be {name!r}, got {statement.name!r}")

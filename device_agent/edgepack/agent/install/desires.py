@@ -7,12 +7,12 @@ so that an older one that a broker or a thief replays is recognised.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.journal import GENERATION, Journal
-from edgepack.agent.install.worker import Worker
+from edgepack.agent.install.worker import TrustedRoot, VerifiedDesired, Worker
 from edgepack.trust import dsse
 from edgepack.trust.errors import EdgepackError
 from edgepack.trust.payload_types import DESIRED_PAYLOAD_TYPE
@@ -23,6 +23,7 @@ from edgepack.wire.topics import MAX_CONTROL_BYTES
 logger = logging.getLogger(__name__)
 
 _ENVELOPE = "desired_envelope"
+SIGNERS = "desired_signers"
 _DELIVERIES_KEPT = 16
 _RETRY_S = 30.0
 
@@ -36,7 +37,11 @@ class Desires:
         worker: Checks signatures in a child process.
         accepted: Called with each newly accepted state.
         unchanged: Called when the broker still has the state that was accepted.
+        abandoned: Called when the accepted state is no longer vouched for.
         refused: Called with one line when a state is not accepted, with "" when it is.
+
+    Attributes:
+        trust: Held while something that the root of trust decides is decided.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Desires:
         *,
         accepted: Callable[[Desired], None],
         unchanged: Callable[[], None],
+        abandoned: Callable[[], None],
         refused: Callable[[str], None],
     ) -> None:
         self._config = config
@@ -54,10 +60,18 @@ class Desires:
         self._worker = worker
         self._accepted = accepted
         self._unchanged = unchanged
+        self._abandoned = abandoned
         self._refused = refused
         self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
-        self._envelope = journal.meta(_ENVELOPE)
+        self._envelope = journal.meta(_ENVELOPE) or None
+        self._turned_down: bytes | None = None
         self.generation = journal.generation()
+        self.trust = asyncio.Lock()
+
+    @property
+    def envelope(self) -> bytes | None:
+        """The signed desired state that is followed, or None."""
+        return self._envelope
 
     def restore(self) -> None:
         """Follow the state that was accepted before this start; its signature was checked then."""
@@ -81,16 +95,56 @@ class Desires:
             self._deliveries.get_nowait()  # only the latest matters
         self._deliveries.put_nowait(envelope)
 
+    def rotated(
+        self, trusted: TrustedRoot, *, revoked: bool, remember: Mapping[str, bytes]
+    ) -> None:
+        """Draw the consequences of the root of trust that holds now; the lock is held.
+
+        Args:
+            trusted: What holds.
+            revoked: Whether the deploy role lost a key. Then the generation starts again, as TUF
+                demands (section 5.3.11): whoever stole the key may have made it as large as can be.
+            remember: Kept together with that, all or none.
+
+        Raises:
+            StoreError: The disk does not take it; nothing has changed then.
+        """
+        dropped = self._envelope is not None and not trusted.envelope_good
+        metas = dict(remember)
+        if revoked:
+            metas[GENERATION] = b"0"
+        if dropped:
+            metas[_ENVELOPE] = b""
+        self._journal.set_metas(metas)
+        if revoked:
+            logger.warning("desired.generation_reset root_version=%d", trusted.version)
+            self.generation = 0
+        if dropped:
+            self._envelope = None
+            self._abandoned()
+            self._refused(
+                "desired state: the deploy role of root.json version "
+                f"{trusted.version} does not vouch for it any more"
+            )
+        if self._turned_down is not None:
+            self.deliver(self._turned_down)
+
     async def run(self) -> None:
         """Judge deliveries until cancelled."""
         envelope = await self._deliveries.get()
         while True:
             try:
-                desired = await self._judge(envelope)
-                self._journal.set_metas(
-                    {GENERATION: b"%d" % desired.generation, _ENVELOPE: envelope}
-                )
+                async with self.trust:
+                    desired, signers = await self._judge(envelope)
+                    self._journal.set_metas(
+                        {
+                            GENERATION: b"%d" % desired.generation,
+                            _ENVELOPE: envelope,
+                            SIGNERS: " ".join(signers).encode(),
+                        }
+                    )
             except (RejectedError, WireError) as exc:
+                self._turned_down = envelope  # another root may see it otherwise
                 self._refused(f"desired state: {exc}")
             except StoreError as exc:  # the device's trouble, which may pass
                 self._refused(f"desired state: {exc}")
@@ -100,16 +154,18 @@ class Desires:
                 continue
             else:
                 self._envelope = envelope
+                self._turned_down = None
                 self.generation = desired.generation
                 logger.info("desired.accepted generation=%d", desired.generation)
                 self._refused("")
                 self._accepted(desired)
             envelope = await self._deliveries.get()
 
-    async def _judge(self, envelope: bytes) -> Desired:
+    async def _judge(self, envelope: bytes) -> tuple[Desired, tuple[str, ...]]:
         if len(envelope) > MAX_CONTROL_BYTES:
             raise WireError(f"must be at most {MAX_CONTROL_BYTES} bytes, got {len(envelope)}")
-        desired = parse_desired(await self._worker.verify_desired(envelope))
+        verified: VerifiedDesired = await self._worker.verify_desired(envelope)
+        desired = parse_desired(verified.payload)
         config = self._config
         if not desired.audience.includes(config.prefix, config.device, config.tags):
             audience = desired.audience.device or desired.audience.group
@@ -121,4 +177,4 @@ class Desires:
             raise WireError(
                 f"generation must be above {self.generation}, got {desired.generation} (a replay?)"
             )
-        return desired
+        return desired, verified.signers

@@ -11,11 +11,13 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.desires import Desires
-from edgepack.agent.install.fetch import Fetcher, Retained
+from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
+from edgepack.agent.install.roots import ROOTS_FOLDER, Roots
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.worker import Worker
+from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
 from edgepack.wire.desired import Desired
 
@@ -29,7 +31,7 @@ class Installing:
         journal: The agent's memory.
         blobs: The store.
         serving: Answers requests.
-        link: Gives retained messages.
+        link: The connection to the broker.
         publisher: Tells what happens.
     """
 
@@ -41,10 +43,14 @@ class Installing:
         journal: Journal,
         blobs: BlobStore,
         serving: Serving,
-        link: Retained,
+        link: Link,
         publisher: Publisher,
     ) -> None:
-        worker = Worker(Path(config.root), self_test_timeout_s=config.limits.self_test_s)
+        worker = Worker(
+            Path(config.root),
+            config.state_dir / ROOTS_FOLDER,
+            self_test_timeout_s=config.limits.self_test_s,
+        )
         self._publisher = publisher
         self.installer = Installer(
             slots=slots,
@@ -67,7 +73,17 @@ class Installing:
             worker,
             accepted=self._accept,
             unchanged=self.installer.reconsider,
+            abandoned=self._abandon,
             refused=publisher.refused,
+        )
+        self.roots = Roots(
+            config,
+            journal,
+            worker,
+            link,
+            self.desires,
+            changed=publisher.rooted,
+            refused=lambda detail: publisher.notice("root", detail),
         )
 
     def start(self) -> None:
@@ -80,7 +96,12 @@ class Installing:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.installer.run())
             tasks.create_task(self.desires.run())
+            tasks.create_task(self.roots.run())
 
     def _accept(self, desired: Desired) -> None:
         self._publisher.accepted(desired.generation)
         self.installer.desire(desired)
+
+    def _abandon(self) -> None:
+        self._publisher.accepted(self.desires.generation)
+        self.installer.abandon()

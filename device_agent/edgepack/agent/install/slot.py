@@ -164,6 +164,7 @@ class Slot:
             detail=self.detail,
             held=self.held_generation is not None,
             self_test=self.active.self_test if self.active else {},
+            floor=self.floor,
         )
 
     def kept(self) -> tuple[Installed, ...]:

@@ -6,6 +6,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,29 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedDesired:
+    """A desired state's payload, and the ids of the deploy keys that signed it."""
+
+    payload: bytes
+    signers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedRoot:
+    """The root of trust that holds now.
+
+    Attributes:
+        version: Its version.
+        deploy_keys: Ids of the keys of its deploy role, sorted.
+        envelope_good: Whether that role vouches for the desired state that is followed.
+    """
+
+    version: int
+    deploy_keys: tuple[str, ...]
+    envelope_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
     """The variant that the self-test picked on this device, and its figures."""
 
@@ -42,15 +66,16 @@ class Worker:
     """Runs jobs in child processes, one process each.
 
     Args:
-        root: Path of root.json.
+        root: Path of root.json, the anchor.
+        roots: Folder of the roots that followed it.
         self_test_timeout_s: Seconds before a self-test counts as hung.
     """
 
-    def __init__(self, root: Path, *, self_test_timeout_s: float) -> None:
-        self._root = str(root)
+    def __init__(self, root: Path, roots: Path, *, self_test_timeout_s: float) -> None:
+        self._trust = {"root": str(root), "roots": str(roots)}
         self._self_test_timeout_s = self_test_timeout_s
 
-    async def verify_desired(self, envelope: bytes) -> bytes:
+    async def verify_desired(self, envelope: bytes) -> VerifiedDesired:
         """The payload of a desired state that the deploy role signed.
 
         Raises:
@@ -60,7 +85,34 @@ class Worker:
             {"job": "verify_desired", "envelope": envelope.decode("utf-8", "replace")},
             timeout_s=_VERIFY_TIMEOUT_S,
         )
-        return str(answer["payload"]).encode()
+        return VerifiedDesired(
+            payload=str(answer["payload"]).encode(), signers=tuple(answer["signers"])
+        )
+
+    async def take_roots(self, files: Sequence[bytes], *, envelope: bytes | None) -> TrustedRoot:
+        """Follow the root of trust, and keep what follows from it.
+
+        Args:
+            files: The next versions of root.json, one after the other; perhaps none.
+            envelope: The desired state that is followed now, or None.
+
+        Raises:
+            RejectedError: One of them does not follow; those before it are kept.
+            StoreError: The disk does not take it.
+        """
+        answer = await self._run(
+            {
+                "job": "take_roots",
+                "next": [data.decode("utf-8", "replace") for data in files],
+                "envelope": None if envelope is None else envelope.decode("utf-8", "replace"),
+            },
+            timeout_s=_VERIFY_TIMEOUT_S,
+        )
+        return TrustedRoot(
+            version=int(answer["version"]),
+            deploy_keys=tuple(answer["deploy_keys"]),
+            envelope_good=bool(answer["envelope_good"]),
+        )
 
     async def verify_file(
         self,
@@ -156,7 +208,7 @@ class Worker:
             raise StoreError(f"a child process cannot be started: {exc.strerror}") from exc
         try:
             async with asyncio.timeout(timeout_s):
-                out, _ = await process.communicate(json.dumps({**job, "root": self._root}).encode())
+                out, _ = await process.communicate(json.dumps({**job, **self._trust}).encode())
         except TimeoutError as exc:
             raise RejectedError(f"{name}_timeout", f"{name} took over {timeout_s:.0f} s") from exc
         finally:

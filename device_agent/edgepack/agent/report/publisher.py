@@ -37,6 +37,7 @@ _BATCH = 50
 _FIRST_METRICS_S = 2.0
 _RETRY_S = 1.0
 _LONG_RETRY_S = 30.0
+_MAX_NOTICE = 500
 
 
 class Publisher:
@@ -67,6 +68,8 @@ class Publisher:
         self._slots: dict[str, Slot] = {}
         self._generation = 0
         self._refused = ""
+        self._root_version = 0
+        self._notices: dict[str, str] = {}
         self._started_s = time.monotonic()
         self._stale = asyncio.Event()
         self._filled = asyncio.Event()
@@ -115,6 +118,18 @@ class Publisher:
             logger.warning("desired.refused detail=%s", detail)
             self.event("error", {"reason": "desired_refused", "detail": detail})
 
+    def notice(self, kind: str, detail: str) -> None:
+        """Something that a person should know; empty when it is over."""
+        if detail == self._notices.get(kind, ""):
+            return
+        self._stale.set()
+        if not detail:
+            del self._notices[kind]
+            return
+        self._notices[kind] = detail[:_MAX_NOTICE]
+        logger.warning("notice.%s detail=%s", kind, detail)
+        self.event("error", {"reason": kind, "detail": detail[:_MAX_NOTICE]})
+
     # What others tell
 
     def restore(self, slots: Mapping[str, Slot], generation: int) -> None:
@@ -126,6 +141,11 @@ class Publisher:
     def accepted(self, generation: int) -> None:
         """A desired state is followed from now on."""
         self._generation = generation
+        self._stale.set()
+
+    def rooted(self, version: int) -> None:
+        """The root of trust that holds from now on."""
+        self._root_version = version
         self._stale.set()
 
     def drifted(self, name: str, result: DriftResult) -> None:
@@ -242,6 +262,8 @@ class Publisher:
             models=tuple(slot.reported() for _, slot in sorted(self._slots.items())),
             refused=self._refused,
             ts=_now_ms(),
+            root_version=self._root_version,
+            notices=dict(self._notices),
         )
         await link.publish(self._topics.reported, render_reported(reported), retain=True)
 
