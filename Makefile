@@ -7,13 +7,15 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 JUNIT ?= build/tests.xml
 JUNIT_HEAVY ?= build/tests-heavy.xml
+JUNIT_ARM ?= build/tests-arm.xml
 
-.PHONY: help setup setup-heavy demo test test-heavy lint format bench wheel-check mosquitto clean
+.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto clean
 
 help:
 	@echo "make demo        the whole way on this machine, about a minute after set-up"
 	@echo "make test        all tests that need no torch, Keras or TensorFlow"
 	@echo "make test-heavy  the tests that do (installs about 3 GB)"
+	@echo "make test-arm    the agent on emulated 64-bit and 32-bit ARM (as root)"
 	@echo "make lint        ruff, mypy strict, layer table"
 	@echo "make bench       the figures, into benchmarks/results/"
 	@echo "make wheel-check builds the wheel and starts the agent from it in an empty environment"
@@ -45,11 +47,17 @@ mosquitto:
 test: setup mosquitto
 	@mkdir -p build
 	@if command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; then :; else export EDGEPACK_WITHOUT_MOSQUITTO=1; fi; \
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy" --junitxml=$(JUNIT)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy and not arm" --junitxml=$(JUNIT)
 
 test-heavy: setup-heavy
 	@mkdir -p build
 	$(BIN)/python -m pytest -q -m heavy --junitxml=$(JUNIT_HEAVY)
+
+# 64-bit and 32-bit ARM in Debian roots under an emulator: minutes, and not part of `.ci/run`.
+test-arm: setup-heavy mosquitto
+	@mkdir -p build
+	@$(BIN)/python .ci/arm_roots.py
+	@$(BIN)/python -m pytest -q -m arm tests/arm --junitxml=$(JUNIT_ARM)
 
 lint: setup
 	$(BIN)/ruff check --no-cache .

@@ -220,7 +220,9 @@ class Operator:
         )
         return self.wait_answer(request_id, model=model)
 
-    def wait_answer(self, request_id: str, *, model: str = "tiny") -> dict[str, Any]:
+    def wait_answer(
+        self, request_id: str, *, model: str = "tiny", timeout_s: float = DEADLINE_S
+    ) -> dict[str, Any]:
         topic = self.topics.prediction(model)
 
         def answer() -> dict[str, Any] | None:
@@ -228,7 +230,7 @@ class Operator:
                 (doc for doc in self.documents(topic) if doc.get("request_id") == request_id), None
             )
 
-        found: dict[str, Any] = wait_until(answer, f"answer to {request_id}")
+        found: dict[str, Any] = wait_until(answer, f"answer to {request_id}", timeout_s)
         return found
 
 

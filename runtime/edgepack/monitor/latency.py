@@ -198,7 +198,8 @@ class LatencyHistogram:
             return
         block = np.array([queue.popleft() for _ in range(len(queue))], dtype=np.int64)
         np.maximum(block, 1, out=block)
-        index = np.ceil(np.log(block) / self._log_gamma).astype(np.int64)
+        # intp: bincount takes no int64 on 32-bit processors
+        index = np.ceil(np.log(block) / self._log_gamma).astype(np.intp)
         np.minimum(index, len(self._counts) - 1, out=index)
         self._counts += np.bincount(index, minlength=len(self._counts))
         self._sum_ns += int(block.sum())
