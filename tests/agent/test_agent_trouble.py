@@ -13,6 +13,7 @@ from edgepack.agent.compose import Agent
 from edgepack.agent.config import AgentConfig, PredictionsConfig, read_config
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install import desires as desires_module
+from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.desires import Desires
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Installed
@@ -84,10 +85,12 @@ class FlakyWorker:
 
 
 def make_desires(tmp_path, worker, accepted, refused):
+    journal = Journal(tmp_path / "agent.db")
     return Desires(
         AgentConfig(root="r", device="d1"),
-        Journal(tmp_path / "agent.db"),
+        journal,
         worker,
+        DeviceClock(journal),
         accepted=accepted.append,
         unchanged=lambda: None,
         abandoned=lambda: None,

@@ -19,6 +19,7 @@ from edgepack.wire import (
     render_info,
     render_reported,
 )
+from edgepack.wire.audit import parse_event, render_event
 from edgepack.wire.messages import parse_flat
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
@@ -50,6 +51,7 @@ def test_every_topic_of_a_device_has_a_line_and_its_payload_a_section():
         topics.latest("<model>"),
         topics.prediction("<model>"),
         topics.event("<kind>"),
+        topics.audit("<place>"),
         f"{topics.base}/out/reply/<requester>",
     ]
     table = re.findall(r"^\| `((?:in|out)/[^`]+)` \|", PAGE, re.MULTILINE)
@@ -64,6 +66,7 @@ def test_every_topic_of_a_device_has_a_line_and_its_payload_a_section():
         ("in/desired", parse_desired, render_desired),
         ("out/info", parse_info, render_info),
         ("out/reported", parse_reported, render_reported),
+        ("out/audit/<place>", parse_event, render_event),
     ],
 )
 def test_documents_are_complete(section, parse, write):

@@ -16,6 +16,8 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.disk import FolderLock, make_folder
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.chain import Who, acting
+from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.recover import recover
 from edgepack.agent.install.slots import Slots
@@ -59,6 +61,14 @@ class Agent:
         self._outbox = Outbox(state_dir / "outbox.db", max_rows=config.limits.outbox_rows)
         self._blobs = BlobStore(state_dir)
         instance = self._journal.instance()
+        self._clock = DeviceClock(self._journal)
+        self._who = Who(
+            device=config.device,
+            prefix=config.prefix,
+            instance=instance,
+            clock=lambda: self._clock.verdict().clock.value,
+        )
+        self._journal.chain.who = self._who
         self._registry = Registry(config.drift)
         self._publisher = Publisher(config, instance, self._topics, self._outbox, self._registry)
         self._slots = Slots(self._journal, self._blobs, self._publisher)
@@ -82,6 +92,7 @@ class Agent:
             on_message=self._route,
         )
         self._publisher.link = self._server.link = self._link
+        self._publisher.chain = self._journal.chain
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None
 
@@ -101,6 +112,8 @@ class Agent:
                 self._config,
                 slots=self._slots,
                 journal=self._journal,
+                clock=self._clock,
+                who=self._who,
                 blobs=self._blobs,
                 serving=self._registry,
                 link=self._link,
@@ -185,7 +198,8 @@ class Agent:
 
     async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
         path = Path(str(request.get("path")))
-        slot = await self.installing().installer.install_file(path)
+        with acting("local"):
+            slot = await self.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
 
     async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -205,7 +219,8 @@ async def install_alone(config: AgentConfig, path: Path) -> dict[str, Any]:
     agent = Agent(config)
     try:
         await agent.start()
-        slot = await agent.installing().installer.install_file(path)
+        with acting("local"):
+            slot = await agent.installing().installer.install_file(path)
         return {"model": encode(slot.reported())}
     finally:
         agent.close()

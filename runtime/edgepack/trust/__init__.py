@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from edgepack.trust.generate import ROOT_FILE, GeneratedKeys, key_path, keygen
     from edgepack.trust.keys import PrivateKey, PublicKey
     from edgepack.trust.payload_types import (
+        CHECKPOINT_PAYLOAD_TYPE,
         DESIRED_PAYLOAD_TYPE,
+        EVENT_PAYLOAD_TYPE,
         ROOT_PAYLOAD_TYPE,
         STATEMENT_PAYLOAD_TYPE,
     )
@@ -53,7 +55,9 @@ else:
                 "PublicKey",
             ),
             "payload_types": (
+                "CHECKPOINT_PAYLOAD_TYPE",
                 "DESIRED_PAYLOAD_TYPE",
+                "EVENT_PAYLOAD_TYPE",
                 "ROOT_PAYLOAD_TYPE",
                 "STATEMENT_PAYLOAD_TYPE",
             ),
@@ -69,8 +73,10 @@ else:
     )
 
 __all__ = [
+    "CHECKPOINT_PAYLOAD_TYPE",
     "DEPLOY",
     "DESIRED_PAYLOAD_TYPE",
+    "EVENT_PAYLOAD_TYPE",
     "RELEASE",
     "ROOT",
     "ROOT_FILE",

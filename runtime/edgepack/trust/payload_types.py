@@ -6,4 +6,6 @@ over another.
 
 ROOT_PAYLOAD_TYPE = "application/vnd.edgepack.root.v1+json"
 STATEMENT_PAYLOAD_TYPE = "application/vnd.in-toto+json"
+EVENT_PAYLOAD_TYPE = "application/vnd.edgepack.event.v1+json"
+CHECKPOINT_PAYLOAD_TYPE = "application/vnd.edgepack.checkpoint.v1+json"
 DESIRED_PAYLOAD_TYPE = "application/vnd.edgepack.desired.v1+json"

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Installer:
         serving: Answers requests.
         announcer: Tells what happens.
         probation: When a new version counts as proven.
+        now_s: Seconds since 1970, to compare an expiry with; None when the clock cannot be right.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Installer:
         serving: Serving,
         announcer: Announcer,
         probation: ProbationConfig,
+        now_s: Callable[[], float | None] = time.time,
     ) -> None:
+        self._now_s = now_s
         self._blobs = blobs
         self._worker = worker
         self._serving = serving
@@ -118,7 +122,7 @@ class Installer:
                 continue
             self._blobs.discard_staging_except({model.digest for model in desired.models})
             refusals = []
-            for action in reconcile(desired, self.slots.by_name, now_s=time.time()):
+            for action in reconcile(desired, self.slots.by_name, now_s=self._now_s()):
                 if self._desired is not desired:
                     break  # what was decided for the old state is not done under the new one
                 if isinstance(action, Refuse):

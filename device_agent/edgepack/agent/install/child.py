@@ -8,6 +8,7 @@ The parent's side is `worker.py`.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import sys
@@ -49,7 +50,27 @@ def take_roots(job: dict[str, Any]) -> dict[str, Any]:
             root.verify(DEPLOY, job["envelope"].encode(), DESIRED_PAYLOAD_TYPE)
             follows = True
     deploy = sorted(root.roles[DEPLOY].keys)
-    return {"version": root.version, "deploy_keys": deploy, "envelope_good": follows}
+    return {
+        "version": root.version,
+        "digest": f"sha256:{hashlib.sha256(root.data).hexdigest()}",
+        "deploy_keys": deploy,
+        "envelope_good": follows,
+    }
+
+
+def seal(job: dict[str, Any]) -> dict[str, Any]:
+    """Sign documents with the device's own key; the key is made when there is none."""
+    from edgepack.trust import PrivateKey, dsse
+
+    path = Path(job["key"])
+    if not path.exists():
+        PrivateKey.generate().save(path)
+    key = PrivateKey.load(path)
+    envelopes = [
+        dsse.sign(text.encode(), payload_type, [key]).decode()
+        for payload_type, text in job["documents"]
+    ]
+    return {"key": key.public.raw.hex(), "envelopes": envelopes}
 
 
 def verify_file(job: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +132,8 @@ def self_test(job: dict[str, Any]) -> dict[str, Any]:
 
 
 JOBS = {
-    job.__name__: job for job in (verify_desired, take_roots, verify_file, verify_layout, self_test)
+    job.__name__: job
+    for job in (verify_desired, take_roots, seal, verify_file, verify_layout, self_test)
 }
 
 

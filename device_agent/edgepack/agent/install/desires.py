@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
-from edgepack.agent.install.journal import GENERATION, Journal
+from edgepack.agent.install.chain import GENERATION, SIGNERS
+from edgepack.agent.install.clock import DeviceClock
+from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.worker import TrustedRoot, VerifiedDesired, Worker
 from edgepack.trust import dsse
 from edgepack.trust.errors import EdgepackError
 from edgepack.trust.payload_types import DESIRED_PAYLOAD_TYPE
+from edgepack.wire.audit import payload_hash
 from edgepack.wire.desired import Desired, parse_desired
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_CONTROL_BYTES
@@ -23,7 +26,7 @@ from edgepack.wire.topics import MAX_CONTROL_BYTES
 logger = logging.getLogger(__name__)
 
 _ENVELOPE = "desired_envelope"
-SIGNERS = "desired_signers"
+ROOT_DIGEST = "root_digest"
 _DELIVERIES_KEPT = 16
 _RETRY_S = 30.0
 
@@ -35,6 +38,7 @@ class Desires:
         config: Who this device is.
         journal: Keeps the accepted one.
         worker: Checks signatures in a child process.
+        clock: Told of what is accepted.
         accepted: Called with each newly accepted state.
         unchanged: Called when the broker still has the state that was accepted.
         abandoned: Called when the accepted state is no longer vouched for.
@@ -49,6 +53,7 @@ class Desires:
         config: AgentConfig,
         journal: Journal,
         worker: Worker,
+        clock: DeviceClock,
         *,
         accepted: Callable[[Desired], None],
         unchanged: Callable[[], None],
@@ -58,6 +63,7 @@ class Desires:
         self._config = config
         self._journal = journal
         self._worker = worker
+        self._clock = clock
         self._accepted = accepted
         self._unchanged = unchanged
         self._abandoned = abandoned
@@ -65,6 +71,7 @@ class Desires:
         self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
         self._envelope = journal.meta(_ENVELOPE) or None
         self._turned_down: bytes | None = None
+        self._root_digest = (journal.meta(ROOT_DIGEST) or b"").decode()
         self.generation = journal.generation()
         self.trust = asyncio.Lock()
 
@@ -110,12 +117,15 @@ class Desires:
             StoreError: The disk does not take it; nothing has changed then.
         """
         dropped = self._envelope is not None and not trusted.envelope_good
+        event = "root" if trusted.digest != self._root_digest or dropped or revoked else ""
         metas = dict(remember)
         if revoked:
-            metas[GENERATION] = b"0"
+            metas |= {GENERATION: b"0", **self._clock.forgetting()}
         if dropped:
-            metas[_ENVELOPE] = b""
-        self._journal.set_metas(metas)
+            metas |= {_ENVELOPE: b"", SIGNERS: b""}
+        self._journal.set_metas(metas, event=event, actor="agent", document=trusted.digest)
+        self._clock.reread()
+        self._root_digest = trusted.digest
         if revoked:
             logger.warning("desired.generation_reset root_version=%d", trusted.version)
             self.generation = 0
@@ -141,8 +151,13 @@ class Desires:
                             GENERATION: b"%d" % desired.generation,
                             _ENVELOPE: envelope,
                             SIGNERS: " ".join(signers).encode(),
-                        }
+                            **self._clock.accepting(desired),
+                        },
+                        event="desired",
+                        actor="desired",
+                        document=payload_hash(envelope),
                     )
+                    self._clock.reread()
             except (RejectedError, WireError) as exc:
                 self._turned_down = envelope  # another root may see it otherwise
                 self._refused(f"desired state: {exc}")

@@ -5,21 +5,30 @@ cut serves first.
 """
 
 import asyncio
+import logging
 from pathlib import Path
 
 from edgepack.agent.config import AgentConfig
+from edgepack.agent.errors import StoreError
 from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.chain import Who
+from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.desires import Desires
 from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.roots import ROOTS_FOLDER, Roots
+from edgepack.agent.install.sealing import Sealer
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.worker import Worker
 from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
 from edgepack.wire.desired import Desired
+
+logger = logging.getLogger(__name__)
+
+_CLOCK_INTERVAL_S = 3600.0
 
 
 class Installing:
@@ -29,6 +38,8 @@ class Installing:
         config: agent.toml.
         slots: What is there.
         journal: The agent's memory.
+        clock: Says whether the time can be believed.
+        who: Whose events are signed.
         blobs: The store.
         serving: Answers requests.
         link: The connection to the broker.
@@ -41,6 +52,8 @@ class Installing:
         *,
         slots: Slots,
         journal: Journal,
+        clock: DeviceClock,
+        who: Who,
         blobs: BlobStore,
         serving: Serving,
         link: Link,
@@ -52,6 +65,7 @@ class Installing:
             self_test_timeout_s=config.limits.self_test_s,
         )
         self._publisher = publisher
+        self._clock = clock
         self.installer = Installer(
             slots=slots,
             journal=journal,
@@ -66,11 +80,13 @@ class Installing:
             serving=serving,
             announcer=publisher,
             probation=config.probation,
+            now_s=clock.expiry_now_s,
         )
         self.desires = Desires(
             config,
             journal,
             worker,
+            clock,
             accepted=self._accept,
             unchanged=self.installer.reconsider,
             abandoned=self._abandon,
@@ -85,6 +101,16 @@ class Installing:
             changed=publisher.rooted,
             refused=lambda detail: publisher.notice("root", detail),
         )
+        self.sealer = Sealer(
+            config.state_dir,
+            who,
+            journal,
+            worker,
+            link,
+            slots=slots.by_name.values,
+            keyed=publisher.keyed,
+            notice=lambda detail: publisher.notice("audit", detail),
+        )
 
     def start(self) -> None:
         """Go on where the last run ended."""
@@ -97,8 +123,25 @@ class Installing:
             tasks.create_task(self.installer.run())
             tasks.create_task(self.desires.run())
             tasks.create_task(self.roots.run())
+            tasks.create_task(self.sealer.run())
+            tasks.create_task(self._watch_clock())
+
+    async def _watch_clock(self) -> None:
+        while True:
+            self._look_at_clock()
+            try:
+                self._clock.remember()
+            except StoreError as exc:
+                logger.warning("clock.storage error=%s", exc)
+            await asyncio.sleep(_CLOCK_INTERVAL_S)
+
+    def _look_at_clock(self) -> None:
+        complaint = self._clock.verdict().complaint
+        self._publisher.notice("clock", complaint and f"the clock {complaint}")
+        self._publisher.notice("unchecked", complaint and f"expiry: the clock {complaint}")
 
     def _accept(self, desired: Desired) -> None:
+        self._look_at_clock()
         self._publisher.accepted(desired.generation)
         self.installer.desire(desired)
 

@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgepack.agent.errors import StoreError
+from edgepack.agent.install.chain import GENERATION, SCHEMA, Chain
 from edgepack.agent.install.slot import Slot
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
 
 T = TypeVar("T")
-GENERATION = "desired_generation"
 _SCHEMA_VERSION = 1
 _MAX_ROW_BYTES = 64 * 1024
 _KEPT_STEPS = 1000
+_FLOORS = "removed_floors"
+_KEPT_FLOORS = 1024
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS slot (name TEXT PRIMARY KEY, document BLOB NOT NULL) WITHOUT ROWID;
@@ -45,6 +47,11 @@ class Stored:
     signatures: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Floors:
+    floors: dict[str, int]
+
+
 class Journal:
     """The database `agent.db` of one state folder.
 
@@ -59,10 +66,11 @@ class Journal:
             if not read_only:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
+                self._db.executescript(_SCHEMA + SCHEMA)
                 self._migrate()
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
+        self.chain = Chain(self._db)
 
     def close(self) -> None:
         """Close the database; the next open needs no recovery."""
@@ -89,10 +97,12 @@ class Journal:
         """Remember one value."""
         self.set_metas({key: value})
 
-    def set_metas(self, values: Mapping[str, bytes]) -> None:
-        """Remember several values, all or none."""
-        with self._transaction():
+    def set_metas(self, values: Mapping[str, bytes], *, event: str = "", **fields: object) -> None:
+        """Remember several values, and an event that tells of them; all or none."""
+        with self.transaction():
             self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+            if event:
+                self.chain.append(event, **fields)
 
     def slots(self) -> dict[str, Slot]:
         """All slots by model name."""
@@ -100,8 +110,8 @@ class Journal:
         return {name: self._decode(Slot, document) for name, document in rows}
 
     def save_slot(self, slot: Slot) -> None:
-        """Keep a slot and a line of its history, both or neither."""
-        with self._transaction():
+        """Keep a slot, a line of its history and its event in the chain; all or none."""
+        with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO slot VALUES (?, ?)", (slot.name, render(encode(slot)))
             )
@@ -112,10 +122,22 @@ class Journal:
             self._db.execute(
                 "DELETE FROM step WHERE id <= (SELECT MAX(id) FROM step) - ?", (_KEPT_STEPS,)
             )
+            self.chain.transition(slot)
 
     def delete_slot(self, name: str) -> None:
-        """Forget a model."""
-        self._write("DELETE FROM slot WHERE name = ?", name)
+        """Forget a model, but not its floor."""
+        floors = {**self.removed_floors(), **self._floor(name)}
+        kept = dict(list(floors.items())[-_KEPT_FLOORS:])
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FLOORS, render(encode(kept)))
+            )
+            self._db.execute("DELETE FROM slot WHERE name = ?", (name,))
+            self.chain.removed(name)
+
+    def removed_floors(self) -> dict[str, int]:
+        """Floors of models that are gone, by name: a replay must not come after a removal."""
+        return dict(self._decode(_Floors, b'{"floors":%b}' % (self.meta(_FLOORS) or b"{}")).floors)
 
     def bundles(self) -> dict[str, Stored]:
         """All bundles in the store by digest."""
@@ -132,6 +154,10 @@ class Journal:
         """Forget a bundle; called before its blobs go."""
         self._write("DELETE FROM bundle WHERE digest = ?", digest)
 
+    def _floor(self, name: str) -> dict[str, int]:
+        slot = self.slots().get(name)
+        return {name: slot.floor} if slot is not None and slot.floor else {}
+
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > _SCHEMA_VERSION:
@@ -143,15 +169,22 @@ class Journal:
             self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
+        """All or none of what is done inside.
+
+        Raises:
+            StoreError: The disk does not take it; nothing was done.
+        """
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")
-        except sqlite3.Error as exc:
+        except BaseException as exc:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            raise self._error(exc) from exc
+            if isinstance(exc, sqlite3.Error):
+                raise self._error(exc) from exc
+            raise
 
     def _decode(self, cls: type[T], document: bytes) -> T:
         try:

@@ -36,13 +36,16 @@ class Refuse:
 Action = Install | Remove | Refuse
 
 
-def reconcile(desired: Desired, slots: Mapping[str, Slot], *, now_s: float) -> tuple[Action, ...]:
+def reconcile(
+    desired: Desired, slots: Mapping[str, Slot], *, now_s: float | None
+) -> tuple[Action, ...]:
     """Decide.
 
     Args:
         desired: The accepted desired state.
         slots: What is there, by model name.
-        now_s: Seconds since 1970 by the device's clock.
+        now_s: Seconds since 1970 by the device's clock; None when that clock cannot be right: then
+            nothing is known to have expired.
 
     Returns:
         Actions; carried out one after the other they make `slots` what `desired` says, as far as
@@ -57,7 +60,7 @@ def reconcile(desired: Desired, slots: Mapping[str, Slot], *, now_s: float) -> t
         slot = slots.get(model.name, Slot(name=model.name))
         if _is_settled(model, slot, desired.generation):
             continue
-        if now_s > desired.expires_s:
+        if now_s is not None and now_s > desired.expires_s:
             late = int(now_s - desired.expires_s)
             actions.append(Refuse(model.name, "expired", f"desired state expired {late} s ago"))
         else:

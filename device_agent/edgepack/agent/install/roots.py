@@ -14,7 +14,8 @@ from typing import Protocol
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
-from edgepack.agent.install.desires import Desires
+from edgepack.agent.install.chain import ROOT_VERSION
+from edgepack.agent.install.desires import ROOT_DIGEST, Desires
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.worker import TrustedRoot, Worker
 from edgepack.trust.errors import KeyFileError, RootError
@@ -26,7 +27,6 @@ from edgepack.wire.topics import root_topic
 logger = logging.getLogger(__name__)
 
 ROOTS_FOLDER = "roots"
-ROOT_VERSION = "root_version"
 _SEEN = "root_seen"
 _DEPLOY_KEYS = "root_deploy_keys"
 _DELIVERIES_KEPT = 4
@@ -169,6 +169,7 @@ class Roots:
 def _remembered(trusted: TrustedRoot, seen: str) -> dict[str, bytes]:
     metas = {
         ROOT_VERSION: b"%d" % trusted.version,
+        ROOT_DIGEST: trusted.digest.encode(),
         _DEPLOY_KEYS: " ".join(trusted.deploy_keys).encode(),
     }
     return {**metas, _SEEN: seen.encode()} if seen else metas

@@ -45,11 +45,14 @@ class Slots:
 
     def get(self, name: str) -> Slot:
         """The slot of a model, an idle one if the model is new."""
-        return self.by_name.get(name) or Slot(name=name)
+        return self.by_name.get(name) or Slot(
+            name=name, floor=self._journal.removed_floors().get(name, 0)
+        )
 
     def floors(self) -> dict[str, int]:
         """Smallest accepted sequence by model."""
-        return {name: slot.floor for name, slot in self.by_name.items()}
+        kept = {name: slot.floor for name, slot in self.by_name.items()}
+        return {**self._journal.removed_floors(), **kept}
 
     def save(self, slot: Slot) -> None:
         """Keep a changed slot, then tell of it."""

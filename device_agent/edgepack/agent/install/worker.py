@@ -44,13 +44,23 @@ class TrustedRoot:
 
     Attributes:
         version: Its version.
+        digest: SHA-256 of its file, "sha256:HEX".
         deploy_keys: Ids of the keys of its deploy role, sorted.
         envelope_good: Whether that role vouches for the desired state that is followed.
     """
 
     version: int
+    digest: str
     deploy_keys: tuple[str, ...]
     envelope_good: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Signed documents, and the public key in hex of what signed them."""
+
+    key: str
+    envelopes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +120,32 @@ class Worker:
         )
         return TrustedRoot(
             version=int(answer["version"]),
+            digest=str(answer["digest"]),
             deploy_keys=tuple(answer["deploy_keys"]),
             envelope_good=bool(answer["envelope_good"]),
         )
+
+    async def seal(self, key: Path, documents: Sequence[tuple[str, bytes]]) -> Sealed:
+        """Sign documents with the device's own key, which is made when there is none.
+
+        Args:
+            key: Its file.
+            documents: Payload types and payloads.
+
+        Raises:
+            RejectedError: The key file is not such a key, or is open to others.
+            StoreError: The disk does not take it.
+        """
+        answer = await self._run(
+            {
+                "job": "seal",
+                "key": str(key),
+                "documents": [(kind, payload.decode()) for kind, payload in documents],
+            },
+            timeout_s=_VERIFY_TIMEOUT_S,
+        )
+        envelopes = tuple(str(text).encode() for text in answer["envelopes"])
+        return Sealed(key=str(answer["key"]), envelopes=envelopes)
 
     async def verify_file(
         self,

@@ -11,10 +11,12 @@ import os
 import resource
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError, StoreError
+from edgepack.agent.install.chain import Chain
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.description import describe
@@ -73,8 +75,11 @@ class Publisher:
         self._started_s = time.monotonic()
         self._stale = asyncio.Event()
         self._filled = asyncio.Event()
+        self._describe_anew = asyncio.Event()
         self._cleared: list[str] = []
+        self._key = ""
         self.link: Link | None = None  # set by compose: the two need each other
+        self.chain: Chain | None = None
 
     # What the installer tells: edgepack.agent.install.apply.Announcer
 
@@ -93,6 +98,7 @@ class Publisher:
                 "variant": about.variant if about else None,
                 "reason": slot.reason or None,
                 "detail": slot.detail or None,
+                **self._chained(),
             },
         )
         if slot.phase.value == "rolled_back":
@@ -106,7 +112,7 @@ class Publisher:
         self._slots.pop(name, None)
         self._cleared.append(self._topics.latest(name))
         self._stale.set()
-        self.event("transition", {"model": name, "phase": "removed"})
+        self.event("transition", {"model": name, "phase": "removed", **self._chained()})
 
     def refused(self, detail: str) -> None:
         """A desired state is not followed; empty when it is."""
@@ -148,6 +154,11 @@ class Publisher:
         self._root_version = version
         self._stale.set()
 
+    def keyed(self, key: str) -> None:
+        """The device signs its events with this key: 32 bytes in hex."""
+        self._key = key
+        self._describe_anew.set()
+
     def drifted(self, name: str, result: DriftResult) -> None:
         """Inputs completed a window."""
         if not result.alarm:
@@ -186,6 +197,7 @@ class Publisher:
             tasks.create_task(self._keep_reported())
             tasks.create_task(self._drain())
             tasks.create_task(self._measure())
+            tasks.create_task(self._keep_info())
 
     async def introduce(self) -> None:
         """Find out what the device is, and say it now and on every later connection."""
@@ -198,7 +210,17 @@ class Publisher:
 
     async def _say_info(self, link: Link) -> None:
         if self._info is not None:
-            await link.publish(self._topics.info, render_info(self._info), retain=True)
+            info = replace(self._info, key=self._key)
+            await link.publish(self._topics.info, render_info(info), retain=True)
+
+    async def _keep_info(self) -> None:
+        while True:
+            await self._describe_anew.wait()
+            link = self._must_link()
+            await link.connected.wait()
+            self._describe_anew.clear()
+            with contextlib.suppress(FetchError):  # then the next connection says it
+                await self._say_info(link)
 
     async def _keep_reported(self) -> None:
         while True:
@@ -277,6 +299,19 @@ class Publisher:
             logger.warning("report.lost topic=%s error=%s", topic, exc)
             return
         self._filled.set()
+
+    def _chained(self) -> dict[str, Scalar | None]:
+        """Where the signed form of an event that was just kept will stand."""
+        if self.chain is None or self.chain.who is None:
+            return {}
+        head, clock = self.chain.head(), self.chain.who.clock()
+        believed = clock == "plausible"
+        return {
+            "number": head.number,
+            "hash": head.hash,
+            "clock": clock,
+            "unchecked": None if believed else "expiry",
+        }
 
     def _agent_figures(self) -> dict[str, Scalar | None]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
