@@ -77,9 +77,10 @@ def test_from_desired_state_to_answer(operator, agent, bundle):
     assert model.digest == report["active"]["digest"] == report["confirmed"]["digest"]
     assert "onnx-fp32" == report["variant"]
     assert report["self_test"]["rows"] == 64
-    phases = [doc["phase"] for doc in operator.documents(operator.topics.event("transition"))]
     expected_phases = "fetching verifying staging testing switching probation confirmed"
-    assert expected_phases == " ".join(phases)
+    transitions = operator.topics.event("transition")
+    wait_until(lambda: len(operator.documents(transitions)) >= 7, "seven transitions")
+    assert expected_phases == " ".join(doc["phase"] for doc in operator.documents(transitions))
 
 
 def test_it_says_what_it_is(operator, agent):

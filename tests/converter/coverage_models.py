@@ -70,6 +70,8 @@ _MAKE: dict[str, Callable[[type[Any]], Any]] = {
     "GradientBoostingClassifier": lambda kind: kind(n_estimators=8, random_state=0),
     "GradientBoostingRegressor": lambda kind: kind(n_estimators=8, random_state=0),
     "GridSearchCV": lambda kind: kind(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
+    "HalvingGridSearchCV": lambda kind: kind(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
+    "HalvingRandomSearchCV": lambda kind: kind(_logistic(), {"C": [0.1, 1.0]}, cv=2),
     "HistGradientBoostingClassifier": lambda kind: kind(max_iter=8, random_state=0),
     "HistGradientBoostingRegressor": lambda kind: kind(max_iter=8, random_state=0),
     "IsolationForest": lambda kind: kind(n_estimators=12, random_state=0),

@@ -70,7 +70,7 @@ def quantize_static(model: ModelProto, ranges: Ranges, wish: Quantization) -> Mo
         quantizer.quantize_model()
         quantizer.model.topological_sort()
     quantized: ModelProto = quantizer.model.model
-    _give_floats(quantized, set(chosen), set(before))
+    _give_floats(quantized, set(chosen), set(before.values()))
     _guard_floats(quantized)
     return quantized
 
@@ -103,7 +103,7 @@ def _give_floats(model: ModelProto, quantized: set[str], clipped: set[str]) -> N
 
     The engine has kernels for 8-bit products with float answers: logits and regressions keep
     their resolution, and the model has two operators less. The pairs of tensors in `clipped` stay:
-    the quantizer drops a Relu behind them, and their range does its work.
+    the quantizer drops the Relu that gave them, and their range does its work.
     """
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
