@@ -37,6 +37,8 @@ def point(name: str, size: int, quality: float, family: str = "int8") -> Point:
         ([point("a", 100, 0.8), point("b", 200, 0.8)], {"b": "a"}),
         ([point("a", 100, 0.9), point("b", 101, 0.9)], {"b": "a"}),  # all but equal: the first
         ([point("b", 101, 0.9), point("a", 100, 0.9)], {"a": "b"}),
+        ([point("a", 276, -0.0018), point("b", 297, 0.0)], {"a": "b"}),  # a tenth of the size
+        ([point("a", 276, -0.0018), point("b", 344, 0.0)], {}),
         ([point("a", 100, 0.9), point("b", 200, 0.1, "fp16")], {}),  # families do not compete
         (
             [point("a", 100, 0.9), point("b", 100, 0.5), point("c", 100, 0.1)],
@@ -123,6 +125,15 @@ def test_without_truth_agreement_decides() -> None:
     assert same.parity is not None
     assert 0.0 == same.parity.figures["drop"]
     assert same.parity.figures["drop_high"] > 0.0  # 100 rows are no proof of sameness
+
+
+def test_gains_by_chance_do_not_outweigh_changed_answers() -> None:
+    """Who answers as the original is ranked above who was luckier with other answers."""
+    same, lucky, lost = judged(90, 90), judged(90, 93), judged(90, 89)
+    assert lost.quality < lucky.quality < same.quality
+    assert dominated([point("lucky", 276, lucky.quality), point("same", 297, same.quality)]) == {
+        "lucky": "same"
+    }
 
 
 def test_the_device_is_held_to_what_was_measured() -> None:
@@ -226,6 +237,21 @@ def test_a_repeated_conversion_asks_nothing_again(
     assert first == run(digits_mlp, digits_table, tmp_path, **wish).path.read_bytes()
     with pytest.raises(WorkerError, match="asked"):
         run(digits_mlp, digits_table, tmp_path, **{**wish, "cache": tmp_path / "new"})
+
+
+def test_too_few_rows_to_calibrate_leave_out_static_int8_only(
+    digits_mlp: Path, digits_table: Table, tmp_path: Path
+) -> None:
+    """What needs no rows is still made, and the reason names how many rows it takes."""
+    data = np.load(digits_table.path)
+    few = tmp_path / "few.npz"
+    np.savez(few, X=data["X"][:79], y=data["y"][:79])
+    report = run(digits_mlp, Table(None, None, few, "y"), tmp_path, formats=("onnx",))
+    assert 0 == report.rows.calibration
+    assert {"onnx-fp32", "onnx-fp16"} <= {item.name for item in report.variants if item.kept}
+    static = variant(report, "onnx-int8-u8s8-reduced")
+    assert not static.kept
+    assert "no rows are left for calibration: give at least 80 without NaN" == static.reason
 
 
 def test_both_formats_come_of_a_linear_model(

@@ -18,13 +18,15 @@ def calibration_feeds(
 ) -> dict[str, Array]:
     """The calibration rows by tensor name of the file that is to be quantized.
 
-    Rows with NaN are left out: a range cannot hold them.
+    Rows with NaN are left out: a range cannot hold them. Without any other row, nothing is given.
     """
     chosen = {name: array[rows] for name, array in arrays.items()}
     whole = np.ones(len(rows), dtype=np.bool_)
     for array in chosen.values():
         if array.dtype.kind == "f":
-            whole &= np.isfinite(array).reshape(len(rows), -1).all(axis=1)
+            whole &= np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    if not whole.any():
+        return {}
     tensors = {binding.name: binding.tensor for binding in candidate.facts.inputs}
     given = narrow(draft.inputs, {name: array[whole] for name, array in chosen.items()})
     return {tensors[name]: array for name, array in draft.prepared(given).items()}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-_SAME_SIZE: Final = 0.02  # sizes nearer than this are one size: names and padding
+_SAME_SIZE: Final = 0.1  # sizes nearer than this are one size: quality then decides
 _SAME_QUALITY: Final = 0.001  # a tenth of a point is within the noise of any held-out set
 
 

@@ -250,8 +250,8 @@ def _layers(base: Candidate, wish: Quantization, ground: Ground, pool: ToolPool)
 
 
 def _choose(tried: Iterable[Tried]) -> tuple[list[Kept], list[VariantReport]]:
-    """What stays, under its last name, and a report on each."""
-    tried = list(tried)
+    """What stays, under its last name, and a report on each: the best of a family first."""
+    tried = _best_of_each_first(list(tried))
     points = [
         Point(
             name=item.plan.name,
@@ -287,6 +287,21 @@ def _choose(tried: Iterable[Tried]) -> tuple[list[Kept], list[VariantReport]]:
         reason = "; ".join([made + item.reason, *item.notes])
         reports.append(replace(_report(item, kept=True, reason=reason), name=name))
     return kept, reports
+
+
+def _best_of_each_first(tried: list[Tried]) -> list[Tried]:
+    """By format and family as they were planned, and within those by quality."""
+    families = list(dict.fromkeys(_family(item) for item in tried))
+
+    def rank(item: Tried) -> tuple[int, float]:
+        quality = item.verdict.quality if item.passed and item.verdict is not None else -2.0
+        return families.index(_family(item)), -quality
+
+    return sorted(tried, key=rank)
+
+
+def _family(item: Tried) -> tuple[str, str]:
+    return item.plan.name.partition("-")[0], item.plan.family
 
 
 def _twins(tried: Iterable[Tried]) -> dict[str, str]:
