@@ -11,6 +11,12 @@ import onnx
 import pytest
 from converter_models import Table, opened, run, variant
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    quantize_dynamic,
+    quantize_static,
+)
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from edgepack.bundle.contract import Datatype, Task, Tolerances
@@ -21,9 +27,11 @@ from edgepack.converter import (
     UnfitDataError,
     UnsupportedModelError,
 )
+from edgepack.converter.onnx_model.traits import precision
 from edgepack.runtime import load
 from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.dataset_inputs import to_inputs
+from edgepack.runtime.errors import DatasetError
 
 FEATURES, HIDDEN, CLASSES = 8, 512, 3
 
@@ -207,6 +215,7 @@ def test_a_file_of_skl2onnx(zipmap: bool, iris_table: Table, tmp_path: Path) -> 
     contract = opened(report).contract
     assert ["label", "probabilities"] == [spec.name for spec in contract.outputs]
     assert tuple(iris_table.train.columns) == contract.inputs[0].feature_names
+    assert variant(report, "tflite-fp32").kept  # it knows the names of the classes
     with load(report.path) as packed:
         dataset = read_dataset(iris_table.path, label="target")
         got = packed.predict(to_inputs(dataset, contract))["label"]
@@ -333,3 +342,74 @@ def test_an_output_without_rows_is_refused(plain: Table, tmp_path: Path) -> None
     mean = one_node("ReduceMean", TensorProto.FLOAT, [], keepdims=0)
     with pytest.raises(UnsupportedModelError, match="output 'y' must have the rows"):
         run(written(mean, tmp_path / "mean.onnx"), plain, tmp_path, label=None)
+
+
+def test_an_output_without_a_shape_gets_the_one_that_it_has(plain: Table, tmp_path: Path) -> None:
+    """The engine takes such files, so they are converted."""
+    bare = one_node("Softmax", TensorProto.FLOAT, ["N", FEATURES])
+    bare.graph.output[0].type.tensor_type.ClearField("shape")
+    report = run(written(bare, tmp_path / "bare.onnx"), plain, tmp_path, label=None)
+    assert Task.CLASSIFICATION is report.task
+
+
+def test_a_model_without_inputs_is_refused(plain: Table, tmp_path: Path) -> None:
+    """Nothing of the data could go in."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["w"], ["y"])],
+        "constant",
+        [],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
+        [numpy_helper.from_array(np.ones((2, 2), np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(ModelFileError, match="the ONNX model has no input"):
+        run(written(model, tmp_path / "constant.onnx"), plain, tmp_path, label=None)
+
+
+def test_a_model_without_a_dimension_for_rows_is_told(plain: Table, tmp_path: Path) -> None:
+    """A matrix of rows does not fit it, and why is said."""
+    single = one_node("Relu", TensorProto.FLOAT, [FEATURES])
+    del single.graph.input[0].type.tensor_type.shape.dim[0]
+    with pytest.raises(DatasetError, match="the model has no dimension for rows"):
+        run(written(single, tmp_path / "single.onnx"), plain, tmp_path, label=None)
+
+
+class _Rows(CalibrationDataReader):
+    """Rows for onnxruntime's quantizer."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = iter(np.array_split(rows, 8))
+
+    def get_next(self) -> Any:
+        piece = next(self._rows, None)
+        return None if piece is None else {"input": piece}
+
+
+@pytest.mark.parametrize("kind", ["QDQ", "QOperator", "dynamic"])
+def test_a_quantized_file_is_what_it_is(kind: str, rows: Table, tmp_path: Path) -> None:
+    """It is packed under its own precision, held to agreement, and is the int8 asked for."""
+    plain, small = written(network(), tmp_path / "plain.onnx"), tmp_path / "small.onnx"
+    if kind == "dynamic":
+        quantize_dynamic(plain, small)
+    else:
+        quantize_static(plain, small, _Rows(rows.train), quant_format=QuantFormat[kind])
+    wanted = Precision.INT8_DYNAMIC if kind == "dynamic" else Precision.INT8
+    report = run(small, rows, tmp_path, precision=(wanted,))
+    (packed,) = opened(report).contract.variants
+    assert (f"onnx-{wanted.value}", "int8") == (packed.name, packed.precision)
+    assert "agreement" == packed.parity.metric
+    assert Task.CLASSIFICATION is report.task
+    assert "the file is quantized already, and is packed as it is" in report.messages
+    fp16 = pytest.raises(ToleranceError, match="no fp16 variant can be packed")
+    with fp16:
+        run(small, rows, tmp_path, precision=(Precision.FP16,), overwrite=True)
+
+
+def test_the_precision_of_a_file_is_that_of_its_weights() -> None:
+    """Half and double files are called so."""
+    for element, expected in ((np.float16, "fp16"), (np.float64, "fp64"), (np.float32, "fp32")):
+        model = network()
+        for item in model.graph.initializer:
+            value = numpy_helper.to_array(item).astype(element)
+            item.CopyFrom(numpy_helper.from_array(value, item.name))
+        assert expected == precision(model)

@@ -47,6 +47,10 @@ def test_the_example_of_the_page_is_read(tmp_path):
             max_drop=0.01,
             calibration="minmax",
             calibration_rows=200,
+            activation="u8",
+            weight="s8",
+            reduce_range=True,
+            per_channel=True,
             seed=7,
         )
         == found.convert
@@ -108,7 +112,10 @@ def test_a_step_without_an_input_is_for_the_only_one():
         ("x = 1", "key must be one of model, data, convert, pre, got 'x'"),
         ("digest = 'a'", "key must be one of model"),
         ("[model]\nnme = 'a'", r"key in \[model\] must be one of name, version, task, label, got"),
-        ("[convert]\nper_channel = true", r"key in \[convert\] must be one of formats, precision"),
+        ('[convert]\nactivation = "s16"', "activation must be one of u8, s8, got 's16'"),
+        ('[convert]\nactivation = "s8"\nweight = "u8"', "activation s8 needs weight s8"),
+        ('[convert]\nreduce_range = true\nweight = "u8"', "reduce_range is for weight s8"),
+        ("[convert]\nsymmetric = true", r"key in \[convert\] must be one of formats, precision"),
         ("[data]\nsize = 1", r"key in \[data\] must be one of image_size, audio_samples"),
         ("model = 1", "expected an object, got int 1 at model"),
         ("[model]\nname = 3", "expected str, got int 3 at model.name"),

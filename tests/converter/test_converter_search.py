@@ -74,6 +74,37 @@ def test_what_a_recipe_pins_is_in_every_plan() -> None:
     assert len(found) == len({plan.wish for plan in found}) < len(plans("onnx", Precision.INT8))
 
 
+def test_every_kind_of_static_int8_can_be_pinned() -> None:
+    """Integers, range and scales are what the recipe says, and the names tell it."""
+    kinds = {
+        "onnx-int8-s8s8-entropy": {"activation": "s8", "reduce_range": False, "per_channel": True},
+        "onnx-int8-u8s8-tensor-entropy": {
+            "activation": "u8",
+            "weight": "s8",
+            "reduce_range": False,
+            "per_channel": False,
+        },
+        "onnx-int8-u8s8-reduced-entropy": {"reduce_range": True, "per_channel": True},
+        "onnx-int8-u8u8-entropy": {"weight": "u8", "per_channel": True},
+    }
+    for name, pins in kinds.items():
+        (plan,) = plans("onnx", Precision.INT8, calibration="entropy", **pins)
+        assert name == plan.name
+        assert pins == {key: getattr(plan.wish, key) for key in pins}
+
+
+def test_tflite_has_one_kind_of_integers() -> None:
+    """What a recipe says of ONNX's integers does not make TFLite's candidates impossible."""
+    pins = {"activation": "u8", "weight": "u8", "reduce_range": True, "per_channel": False}
+    (plan,) = plans("tflite", Precision.INT8, calibration="minmax", **pins)
+    assert "tflite-int8-tensor-minmax" == plan.name
+    assert ("s8", "s8", False) == (
+        plan.wish.activation,
+        plan.wish.weight,
+        plan.wish.reduce_range,
+    )
+
+
 def test_a_plan_is_made_for_what_was_asked_only() -> None:
     """int8 asked for by name brings no fp16 and nothing dynamic."""
     assert {"int8 static"} == {p.family for p in plans("onnx", Precision.INT8)}

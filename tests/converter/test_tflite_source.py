@@ -31,7 +31,7 @@ def wish_for(model: TfliteModel, task: Task, outputs, **changes) -> ExportWish:
         task=task,
         inputs=model.facts.inputs,
         outputs=tuple(outputs),
-        precision="fp32",
+        precision=model.facts.precision,
         format="tflite",
     )
     return dataclasses.replace(wish, **changes)
@@ -181,12 +181,20 @@ def test_rows_of_another_width_are_refused():
         TfliteModel(network_file()).run(Task.CLASSIFICATION, {"x": ROWS[:3, :5]})
 
 
-def test_a_quantized_file_has_no_onnx_form():
-    """What is missing is said, and nobody waits for a converter."""
+def test_a_quantized_file_is_int8_and_keeps_its_scales_in_onnx():
+    """The contract's tensors are bound to integers in both formats."""
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("tensorflow")
     model = TfliteModel(quantized_file())
-    wish = wish_for(model, Task.GENERIC, ["qy"], format="onnx")
-    with pytest.raises(UnsupportedModelError, match="a quantized TFLite file has no ONNX form"):
-        model.export(wish)
+    assert "int8" == model.facts.precision
+    wish = wish_for(model, Task.GENERIC, ["qy"], precision="int8")
+    tflite = model.export(wish).facts
+    found = model.export(dataclasses.replace(wish, format="onnx")).facts
+    for ours, theirs in ((tflite.inputs, found.inputs), (tflite.outputs, found.outputs)):
+        assert [(b.name, b.dtype, b.scale, b.zero_point) for b in ours] == [
+            (b.name, b.dtype, b.scale, b.zero_point) for b in theirs
+        ]
+    assert "ai.onnx::QuantizeLinear" in found.summary.operators
 
 
 def test_a_file_is_converted_from_end_to_end(tmp_path):

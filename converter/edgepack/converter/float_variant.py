@@ -31,8 +31,11 @@ class FloatVariant:
 def find_float_variant(
     original: OriginalModel, facts: ModelFacts, draft: Draft, held_out: HeldOut
 ) -> FloatVariant:
-    """The first float variant that answers as the original does: fp32, else fp64."""
-    drafts = {"fp32": draft}
+    """The first float variant that answers as the original does: fp32, else fp64.
+
+    A ready file that is quantized has its own precision and no other.
+    """
+    drafts = {facts.precision: draft}
     if not facts.inputs and any(spec.datatype is Datatype.FP32 for spec in draft.inputs):
         drafts["fp64"] = replace(draft, inputs=widened(draft.inputs))
     failed: list[VariantReport] = []

@@ -16,6 +16,10 @@ from edgepack.runtime.tensors import Array
 
 _TIE_STEPS: Final = 1 << 20
 QUANTIZABLE: Final = ("Conv", "Gemm", "MatMul")
+_PASSES: Final = (
+    *("Identity", "Reshape", "Squeeze", "Cast"),
+    *("QuantizeLinear", "DequantizeLinear"),
+)
 RECURRENT: Final = ("LSTM", "GRU", "RNN")
 _DATATYPES: Final[dict[int, Datatype]] = {
     TensorProto.BOOL: Datatype.BOOL,
@@ -206,9 +210,9 @@ def ends_in_softmax(model: ModelProto, tensor: str) -> bool:
     """Tell whether a tensor is made by Softmax, so that it holds probabilities."""
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers.get(tensor)
-    while node is not None and node.op_type in ("Identity", "Reshape", "Squeeze", "Cast"):
+    while node is not None and node.op_type in _PASSES:
         node = makers.get(node.input[0])
-    return node is not None and node.op_type == "Softmax"
+    return node is not None and node.op_type in ("Softmax", "QLinearSoftmax")
 
 
 def nodes_of(model: ModelProto) -> list[NodeProto]:

@@ -24,6 +24,7 @@ from edgepack.trust.errors import DocumentError
 
 MAX_RECIPE_BYTES: Final = 1 << 20
 CALIBRATIONS: Final = ("minmax", "entropy", "percentile")
+INTEGERS: Final = ("u8", "s8")
 MAX_CALIBRATION_ROWS: Final = 1_000_000
 MAX_SEED: Final = 2**32 - 1
 
@@ -65,6 +66,9 @@ class RecipeConvert:
         max_drop, rtol, atol: Tolerances.
         calibration_rows: How many rows calibrate static int8.
         calibration: How ranges are found: "minmax", "entropy" or "percentile".
+        activation, weight: Integers of static int8 in ONNX: "u8" or "s8".
+        reduce_range: Whether its weights have 7 bits.
+        per_channel: Whether each output channel has a scale of its own.
         keep_float: Layers that are not quantized, by their names in the model file.
         seed: Of everything that is drawn by lot.
     """
@@ -76,6 +80,10 @@ class RecipeConvert:
     atol: float | None = None
     calibration_rows: int | None = None
     calibration: str | None = None
+    activation: str | None = None
+    weight: str | None = None
+    reduce_range: bool | None = None
+    per_channel: bool | None = None
     keep_float: tuple[str, ...] = ()
     seed: int | None = None
 
@@ -223,6 +231,14 @@ def _convert_problems(convert: RecipeConvert) -> Iterator[str]:
     yield from _between("seed", convert.seed, 0, MAX_SEED)
     if convert.calibration not in (None, *CALIBRATIONS):
         yield f"calibration must be one of {', '.join(CALIBRATIONS)}, got {convert.calibration!r}"
+    for name in ("activation", "weight"):
+        value = getattr(convert, name)
+        if value not in (None, *INTEGERS):
+            yield f"{name} must be one of {', '.join(INTEGERS)}, got {value[:40]!r}"
+    if (convert.activation, convert.weight) == ("s8", "u8"):
+        yield "activation s8 needs weight s8, got 'u8'"
+    if convert.reduce_range and convert.weight == "u8":
+        yield "reduce_range is for weight s8, got weight 'u8'"
 
 
 def _between(name: str, value: int | None, low: int, high: int) -> Iterator[str]:

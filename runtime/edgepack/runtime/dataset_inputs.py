@@ -220,10 +220,14 @@ def _fit(array: Array, spec: TensorSpec) -> Array:
         if not _differ_in_layout_only(got, wanted):
             raise DatasetError(
                 f"input {spec.name!r} must have shape {list(spec.shape)}, "
-                f"got {list(fitted.shape)}{_label_hint(got, wanted)}"
+                f"got {list(fitted.shape)}{_label_hint(got, wanted)}{_rows_hint(got, spec)}"
             )
         fitted = fitted.reshape(-1, *wanted)  # the same values a row, only flattened
     return _cast(fitted, spec)
+
+
+def _rows_hint(got: Sequence[int], spec: TensorSpec) -> str:
+    return "" if len(spec.shape) > 1 or not got else "; the model has no dimension for rows"
 
 
 def _differ_in_layout_only(got: Sequence[int], wanted: Sequence[int]) -> bool:

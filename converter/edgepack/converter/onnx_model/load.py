@@ -25,12 +25,32 @@ def load_model(path: Path) -> OnnxModel:
             _check_inside(path, {entry.key: entry.value for entry in item.external_data})
         if outside:
             load_external_data_for_model(model, str(path.parent))
+        _complete(model)
         onnx.checker.check_model(model)
     except DecodeError as exc:
         raise ModelFileError(f"{path.name} is a damaged ONNX model: {one_line(exc)}") from exc
     except (onnx.checker.ValidationError, ValueError, OSError) as exc:
         raise ModelFileError(f"{path.name} is not a valid ONNX model: {one_line(exc)}") from exc
     return OnnxModel(model)
+
+
+def _complete(model: onnx.ModelProto) -> None:
+    """Give outputs without a shape the one that they have, in place.
+
+    onnxruntime takes such files and onnx's checker does not. Where nothing tells the shape, the
+    rows are all that is said of it.
+    """
+    bare = [item for item in model.graph.output if not item.type.tensor_type.HasField("shape")]
+    bare = [item for item in bare if item.type.HasField("tensor_type")]
+    if not bare:
+        return
+    inferred = {item.name: item for item in onnx.shape_inference.infer_shapes(model).graph.output}
+    for item in bare:
+        found = inferred[item.name].type.tensor_type
+        if found.HasField("shape"):
+            item.type.tensor_type.shape.CopyFrom(found.shape)
+        else:
+            item.type.tensor_type.shape.dim.add()
 
 
 def _check_inside(path: Path, entry: dict[str, str]) -> None:

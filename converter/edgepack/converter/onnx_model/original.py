@@ -25,6 +25,7 @@ from edgepack.converter.onnx_graph import (
     summarise,
     without_zipmap,
 )
+from edgepack.converter.onnx_model.traits import class_names, precision
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish, ModelFacts
 from edgepack.runtime.dataset_inputs import made_up_names
 from edgepack.runtime.tensors import Array
@@ -45,14 +46,20 @@ class OnnxModel:
 
     def __init__(self, model: ModelProto) -> None:
         self._messages: list[str] = []
+        self._class_names = class_names(model)  # ZipMap tells, and is left out below
         if any(node.op_type == "ZipMap" for node in model.graph.node):
             self._messages.append(
                 "ZipMap is left out: probabilities are a matrix, not dictionaries"
             )
+        if precision(model).startswith("int8"):
+            self._messages.append("the file is quantized already, and is packed as it is")
         self._outputs = {item.name: _spec(item) for item in without_zipmap(model).graph.output}
         self._model = clean(model)
         stored = {item.name for item in model.graph.initializer}
         self._inputs = [_spec(item) for item in model.graph.input if item.name not in stored]
+        for what, found in (("input", self._inputs), ("output", self._outputs)):
+            if not found:
+                raise ModelFileError(f"the ONNX model has no {what}")
         self._sessions: dict[bytes, Any] = {}
         self.facts = self._facts()
 
@@ -118,6 +125,8 @@ class OnnxModel:
             task=task,
             packages={name: version(name) for name in _PACKAGES},
             messages=tuple(self._messages),
+            class_names=self._class_names if task is Task.CLASSIFICATION else (),
+            precision=precision(self._model),
             inputs=tuple(
                 TensorSpec(
                     name=spec.name,

@@ -10,6 +10,7 @@ from edgepack.converter.match import nan_probe
 from edgepack.converter.parity import judge, takes_nan
 from edgepack.converter.report import VariantReport
 from edgepack.converter.search.original import OriginalModel
+from edgepack.converter.search.other_processor import look_there
 from edgepack.converter.search.search import Ground
 from edgepack.converter.sources.source import ExportWish, ModelFacts
 from edgepack.converter.tools.tool import ToolJob
@@ -30,22 +31,26 @@ def other_format(
     file_format: str, original: OriginalModel, facts: ModelFacts, base: Candidate, ground: Ground
 ) -> OtherFormat:
     """Make the float file in another format than the base's, and compare it with the original."""
-    name = f"{file_format}-fp32"
+    precision = facts.precision.partition("-")[0]
+    name = f"{file_format}-{facts.precision}"
     try:
         candidate = _make(file_format, original, facts, base, ground)
     except UnsupportedModelError as exc:
-        return _without(name, str(exc))
+        return _without(name, precision, str(exc))
     judgement = judge(ground.draft, candidate, ground.held_out)
     parity = None if judgement.comparison is None else judgement.comparison.parity
     reason = judgement.reason
     if judgement.passed and not _answers_nan(candidate, original, ground):
         reason = "rows with NaN are answered otherwise than by the original"
-    kept = judgement.passed and reason is None
+    kept, note = judgement.passed and reason is None, None
+    if kept and precision == "int8" and file_format == "onnx":  # tf2onnx keeps 8-bit weights
+        reason, note = look_there(ground.draft, candidate, ground.held_out)
+        kept = reason is None
     report = VariantReport(
         name=name,
-        precision="fp32",
+        precision=precision,
         kept=kept,
-        reason=reason,
+        reason=reason or note,
         size_bytes=candidate.size_bytes,
         parity=parity,
     )
@@ -61,12 +66,17 @@ def _make(
             task=draft.task,
             inputs=draft.inputs,
             outputs=tuple(spec.name for spec in draft.outputs),
-            precision="fp32",
+            precision=facts.precision,
             format=file_format,
         )
         return original.export(wish)
     if file_format != "tflite" or base.format != "onnx":
         raise UnsupportedModelError(f"there is no way from {facts.framework} to {file_format}")
+    if base.precision in ("int8", "fp16"):
+        raise UnsupportedModelError(
+            f"the file is {base.precision} already, and a TFLite file is written of float32 only: "
+            "convert the model that it was made of"
+        )
     if base.precision != "fp32":
         raise UnsupportedModelError(
             f"the model needs {base.precision}, and TFLite computes in float32"
@@ -100,6 +110,6 @@ def _answers_nan(candidate: Candidate, original: OriginalModel, ground: Ground) 
     return takes_nan(draft, candidate, probe, kept)
 
 
-def _without(name: str, reason: str) -> OtherFormat:
-    report = VariantReport(name=name, precision="fp32", kept=False, reason=reason)
+def _without(name: str, precision: str, reason: str) -> OtherFormat:
+    report = VariantReport(name=name, precision=precision, kept=False, reason=reason)
     return OtherFormat(candidate=None, parity=None, report=report)

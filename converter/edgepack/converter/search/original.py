@@ -89,7 +89,7 @@ class OriginalModel:
         answer = self._ask(Message(kind="export", fields=to_fields(wish)))
         return Candidate(
             name=f"{wish.format}-{wish.precision}",
-            precision=wish.precision,
+            precision=wish.precision.partition("-")[0],
             exported=Exported(
                 data=answer.arrays[FILE].tobytes(),
                 facts=from_fields(ExportFacts, answer.fields),

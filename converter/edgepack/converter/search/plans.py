@@ -15,7 +15,7 @@ LEAST_WEIGHTS = 2048
 _KINDS = (
     ("TreeEnsemble", "a tree ensemble compares numbers and multiplies none"),
     ("SVM", "a support vector machine is one operator that has no 8-bit form"),
-    ("Linear", "a linear model is one small operator that has no 8-bit form"),
+    ("ai.onnx.ml::Linear", "a linear model is one small operator that has no 8-bit form"),
 )
 
 
@@ -63,12 +63,37 @@ class Pinned:
     Attributes:
         precisions: What to make.
         calibration: How ranges are found, or None to try several ways.
+        activation, weight, reduce_range, per_channel: As in `Quantization`, of static int8, or
+            None to try several. TFLite has one kind of integers, and takes the last one only.
         keep_float: Layers to leave in float in any case.
     """
 
     precisions: tuple[Precision, ...]
     calibration: str | None = None
+    activation: str | None = None
+    weight: str | None = None
+    reduce_range: bool | None = None
+    per_channel: bool | None = None
     keep_float: tuple[str, ...] = ()
+
+    def applied(self, wish: Quantization, file_format: str) -> Quantization:
+        """A wish for static int8 with what was decided."""
+        wish = replace(
+            wish,
+            calibration=self.calibration or wish.calibration,
+            per_channel=wish.per_channel if self.per_channel is None else self.per_channel,
+        )
+        if file_format != "onnx":
+            return wish
+        signed = self.activation == "s8" or self.reduce_range  # unsigned weights have neither
+        weight = self.weight or ("s8" if signed else wish.weight)
+        reduced = wish.reduce_range if self.reduce_range is None else self.reduce_range
+        return replace(
+            wish,
+            activation=self.activation or wish.activation,
+            weight=weight,
+            reduce_range=reduced and weight == "s8",
+        )
 
 
 def plans_for(file_format: str, summary: FileSummary, pinned: Pinned) -> list[Plan]:
@@ -82,19 +107,31 @@ def plans_for(file_format: str, summary: FileSummary, pinned: Pinned) -> list[Pl
     found = (onnx_candidates if file_format == "onnx" else tflite_candidates)(summary)
     wanted = {_FAMILY_OF[item] for item in pinned.precisions if item in _FAMILY_OF}
     plans: list[Plan] = []
-    for name, candidate in found:
+    for usual, candidate in found:
         family = _FAMILIES[candidate.scheme]
         if Precision.AUTO not in pinned.precisions and family not in wanted:
             continue
         wish = candidate
         if wish.scheme == "static":
-            wish = replace(wish, calibration=pinned.calibration or wish.calibration)
+            wish = pinned.applied(wish, file_format)
         if wish.scheme != "fp16":
             wish = replace(wish, keep_float=pinned.keep_float)
         if wish not in [plan.wish for plan in plans]:
             precision = _PRECISIONS[wish.scheme]
+            changed = wish.scheme == "static" and replace(wish, keep_float=()) != candidate
+            name = _name(file_format, wish) if changed else usual
             plans.append(Plan(name=name, precision=precision, family=family, wish=wish))
     return plans
+
+
+def _name(file_format: str, wish: Quantization) -> str:
+    """What a kind of static int8 is called: its integers, scales and ranges."""
+    kind = ""
+    if file_format == "onnx":
+        kind = f"-{wish.activation}{wish.weight}" + ("-reduced" if wish.reduce_range else "")
+    scales = "" if wish.per_channel else "-tensor"
+    ranges = "" if wish.calibration == "percentile" else f"-{wish.calibration}"
+    return f"{file_format}-int8{kind}{scales}{ranges}"
 
 
 _PRECISIONS = {"fp16": "fp16", "static": "int8", "dynamic": "int8"}

@@ -16,6 +16,7 @@ from edgepack.converter.parity import HeldOut
 from edgepack.converter.report import VariantReport
 from edgepack.converter.request import Precision, Stage, Teller
 from edgepack.converter.search.lint import lint
+from edgepack.converter.search.other_processor import look_there, may_saturate
 from edgepack.converter.search.pareto import Point, dominated
 from edgepack.converter.search.plans import Pinned, Plan, nothing_to_quantize, plans_for
 from edgepack.converter.search.pool import ToolPool
@@ -105,6 +106,8 @@ def search(
     reports: list[VariantReport] = []
     work: list[tuple[Candidate, Plan]] = []
     for base in bases:
+        if base.precision == "int8" and not _is_open(base):
+            continue  # the file itself is what would be made
         reason = _no_gain(base)
         if reason is None:
             plans = plans_for(base.format, base.facts.summary, pinned)
@@ -115,13 +118,20 @@ def search(
     tried += _repair_all(bases, tried, ground, pool, tell)
     kept, more = _choose(tried)
     reports += more
-    _insist(pinned.precisions, reports)
+    _insist(pinned.precisions, [base.name for base in bases], reports)
     return Found(kept=tuple(kept), reports=tuple(reports))
 
 
+def _is_open(base: Candidate) -> bool:
+    """TFLite whose weights alone are 8-bit is opened for quantizing: it computes in float."""
+    return base.format == "tflite" and base.name.endswith("-weights")
+
+
 def _no_gain(base: Candidate) -> str | None:
+    if base.precision == "fp16":
+        return "the file is fp16 already: convert the model that it was made of"
     reason = nothing_to_quantize(base.facts.summary)
-    if reason is None and base.precision != "fp32":
+    if reason is None and base.precision == "fp64":
         return f"left out: the model needs {base.precision}, so 8 bits cannot do"
     return reason
 
@@ -169,12 +179,15 @@ def _try(base: Candidate, plan: Plan, ground: Ground, pool: ToolPool) -> Tried:
         raise WorkerError("the quantizer made no file")
     candidate = Candidate(name=plan.name, precision=plan.precision, exported=result.exported)
     if len(candidate.data) > _LARGEST_PART * len(base.data):
-        reason = f"not smaller: {len(candidate.data)} bytes against {len(base.data)} in fp32"
+        reason = f"not smaller: {len(candidate.data)} bytes against {len(base.data)} of {base.name}"
         return Tried(plan=plan, candidate=candidate, verdict=None, reason=reason)
     verdict = judge(ground.draft, candidate, ground.held_out)
     notes: tuple[str, ...] = ()
     if verdict.passed:
         refused, notes = lint(candidate, pool)
+        if refused is None and may_saturate(base.format, plan.wish):
+            refused, there = look_there(ground.draft, candidate, ground.held_out)
+            notes = (*notes, there)
         if refused is not None:
             verdict = replace(verdict, passed=False, reason=refused)
     ratio = len(base.data) / len(candidate.data)
@@ -342,11 +355,16 @@ def _left_out(name: str, precision: str, reason: str) -> VariantReport:
     return VariantReport(name=name, precision=precision, kept=False, reason=reason)
 
 
-def _insist(precisions: Sequence[Precision], reports: Sequence[VariantReport]) -> None:
-    """A precision that was asked for by its name must be met in one format at least."""
+def _insist(
+    precisions: Sequence[Precision], bases: Sequence[str], reports: Sequence[VariantReport]
+) -> None:
+    """A precision that was asked for by its name must be met in one format at least.
+
+    A ready file may be what was asked for.
+    """
     marks = {Precision.FP16: "-fp16", Precision.INT8: "-int8", Precision.INT8_DYNAMIC: "-dynamic"}
     for precision in precisions:
-        if precision not in marks:
+        if precision not in marks or any(base.endswith(f"-{precision.value}") for base in bases):
             continue
         mine = [item for item in reports if marks[precision] in item.name]
         if precision is Precision.INT8:

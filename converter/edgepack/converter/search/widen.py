@@ -69,6 +69,10 @@ def widen(
         pinned = Pinned(
             precisions=request.precisions,
             calibration=recipe.convert.calibration,
+            activation=recipe.convert.activation,
+            weight=recipe.convert.weight,
+            reduce_range=recipe.convert.reduce_range,
+            per_channel=recipe.convert.per_channel,
             keep_float=recipe.convert.keep_float,
         )
         found = search([c for c, _ in floats], ground, pool, pinned, tell)

@@ -33,6 +33,8 @@ class ModelFacts:
         feature_names: Their names in the model's order, or empty.
         text_features: Positions of the columns that the model takes as text.
         formats: Which the source exports itself; TFLite is otherwise written from ONNX.
+        precision: "fp32", or what a ready file is: "fp16", "int8", "int8-dynamic" (activations are
+            quantized while it runs), "int8-weights" (only they are stored so).
     """
 
     framework: str
@@ -47,6 +49,7 @@ class ModelFacts:
     feature_names: tuple[str, ...] = ()
     text_features: tuple[int, ...] = ()
     formats: tuple[str, ...] = ("onnx",)
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from edgepack.runtime.affine import dequantize, quantize
 from edgepack.runtime.dataset_inputs import made_up_names
 from edgepack.runtime.engines import engine_named
 from edgepack.runtime.tensors import DTYPES, Array
-from edgepack.runtime.tflite_file import Graph
+from edgepack.runtime.tflite_file import FileTensor, Graph
 
 _INTEGERS = (Datatype.INT64, Datatype.INT32, Datatype.INT16, Datatype.INT8, Datatype.UINT8)
 _FLOATS = (Datatype.FP32, Datatype.FP16, Datatype.FP64)
@@ -87,17 +87,19 @@ class TfliteModel:
         if wish.format == "onnx":
             from edgepack.converter.tflite_model.to_onnx import to_onnx
 
-            self._check_float()
             chosen = {name: tensors[name] for name in wish.outputs}
             return to_onnx(
                 self._data,
-                inputs={name: item.name for name, item in self._inputs.items()},
-                outputs={
-                    name: item.name for name, (item, derived) in chosen.items() if not derived
-                },
+                inputs=[
+                    _binding(name, item, as_given=name in self._as_given)
+                    for name, item in self._inputs.items()
+                ],
+                outputs=[
+                    _binding(name, item) for name, (item, derived) in chosen.items() if not derived
+                ],
                 label_of={name: item.name for name, (item, derived) in chosen.items() if derived},
             )
-        if wish.precision != "fp32":
+        if wish.precision != self.facts.precision:
             raise UnsupportedModelError(f"a TFLite file is what it is, and not {wish.precision}")
         return Exported(
             data=self._data,
@@ -121,10 +123,7 @@ class TfliteModel:
             held = "the file's own integers" if self._as_given else "real numbers"
             messages.append(f"the file's inputs are quantized; the data holds {held}")
         if _has_integers(self._graph):
-            messages.append(
-                "the file is quantized already: it is packed as it is, under the name of the "
-                "float variant"
-            )
+            messages.append("the file is quantized already, and is packed as it is")
         return ModelFacts(
             framework="TFLite",
             description=f"graph of {len(self._graph.operators)} operators",
@@ -137,7 +136,15 @@ class TfliteModel:
                 for name, item in self._outputs.items()
             ),
             formats=("tflite", "onnx"),
+            precision=self._precision(),
         )
+
+    def _precision(self) -> str:
+        if not _has_integers(self._graph):
+            return "fp32"
+        made = {place for operator in self._graph.operators for place in operator.outputs}
+        computed = any(_is_integer(self._graph.tensors[place]) for place in made)
+        return "int8" if computed else "int8-weights"
 
     def _input_spec(self, name: str) -> TensorSpec:
         item = self._inputs[name]
@@ -202,13 +209,6 @@ class TfliteModel:
             return array.astype(DTYPES[item.datatype], copy=False)
         return quantize(array, item.scale, item.zero_point or 0, DTYPES[item.datatype])
 
-    def _check_float(self) -> None:
-        if _has_integers(self._graph):
-            raise UnsupportedModelError(
-                "a quantized TFLite file has no ONNX form that answers the same; convert the "
-                "model that it was made of"
-            )
-
 
 def _binding(
     name: str, item: TfliteTensor, *, derived: bool = False, as_given: bool = False
@@ -248,8 +248,12 @@ def _columns(item: TfliteTensor) -> int:
 
 
 def _has_integers(graph: Graph) -> bool:
+    return any(_is_integer(tensor) for tensor in graph.tensors)
+
+
+def _is_integer(tensor: FileTensor) -> bool:
     integers = (Datatype.INT8, Datatype.UINT8, Datatype.INT16)
-    return any(tensor.scales and tensor.datatype in integers for tensor in graph.tensors)
+    return bool(tensor.scales) and tensor.datatype in integers
 
 
 def _contract_names(*groups: Sequence[TfliteTensor]) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""ONNX of a float TFLite file, by tf2onnx."""
+"""ONNX of a TFLite file, by tf2onnx; quantized tensors become pairs of QDQ."""
 
 import contextlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from onnx import ModelProto
@@ -25,46 +26,49 @@ _OPSET = 17
 def to_onnx(
     data: bytes,
     *,
-    inputs: Mapping[str, str],
-    outputs: Mapping[str, str],
+    inputs: Sequence[TensorBinding],
+    outputs: Sequence[TensorBinding],
     label_of: Mapping[str, str],
 ) -> Exported:
     """Convert a file.
 
     Args:
         data: The file.
-        inputs: Contract name → input tensor.
-        outputs: Contract name → output tensor.
+        inputs: As they are bound to the file.
+        outputs: As they are bound to the file.
         label_of: Contract name → output tensor whose largest value's class it is.
 
     Raises:
         UnsupportedModelError: tf2onnx cannot convert the file, or is not installed.
     """
     # tf2onnx names the ONNX outputs as the file does; what is only a label's source stays inside.
-    model = clean(_convert(data, [*inputs.values()], [*{**outputs, **label_of}.values()]))
+    tensors = [item.tensor for item in outputs]
+    tensors += [tensor for tensor in label_of.values() if tensor not in tensors]
+    model = clean(_convert(data, [item.tensor for item in inputs], tensors))
     labels = {name: add_argmax_label(model, tensor) for name, tensor in label_of.items()}
     sizes = {item.name: item.type.tensor_type for item in model.graph.input}
-    missing = [tensor for tensor in inputs.values() if tensor not in sizes]
+    missing = [item.tensor for item in inputs if item.tensor not in sizes]
     if missing:
         raise UnsupportedModelError(f"tf2onnx lost the input {missing[0][:80]!r}")
     bound = []
-    for name, tensor in inputs.items():
-        rows = sizes[tensor].shape.dim[0].dim_value if sizes[tensor].shape.dim else 0
-        bound.append(
-            TensorBinding(
-                name=name,
-                tensor=tensor,
-                dtype=datatype_of_element(sizes[tensor].elem_type),
-                batch=rows if rows > 0 else None,
-            )
-        )
+    for item in inputs:
+        size = sizes[item.tensor]
+        rows = size.shape.dim[0].dim_value if size.shape.dim else 0
+        dtype = datatype_of_element(size.elem_type)
+        bound.append(replace(item, dtype=dtype, batch=rows if rows > 0 else None))
     return Exported(
         data=model.SerializeToString(deterministic=True),
         facts=ExportFacts(
             inputs=tuple(bound),
-            outputs=tuple(
-                TensorBinding(name=name, tensor=tensor, dtype=output_datatype(model, tensor))
-                for name, tensor in {**labels, **outputs}.items()
+            outputs=(
+                *(
+                    TensorBinding(name=name, tensor=tensor, dtype=output_datatype(model, tensor))
+                    for name, tensor in labels.items()
+                ),
+                *(
+                    replace(item, dtype=output_datatype(model, item.tensor), batch=None)
+                    for item in outputs
+                ),
             ),
             summary=summarise(model),
         ),
