@@ -98,6 +98,32 @@ def _root(args: argparse.Namespace) -> int:
     return 0
 
 
+def _audit(args: argparse.Namespace) -> int:
+    from edgepack.agent.install.journal import Journal
+    from edgepack.agent.install.sealing import PUBLIC_KEY
+
+    config = read_config(args.config)
+    journal = Journal(config.state_dir / "agent.db", read_only=True)
+    try:
+        if args.key:
+            print((journal.meta(PUBLIC_KEY) or b"").decode() or "no key yet: run the agent")  # noqa: T201
+            return 0
+        entries = journal.chain.kept()
+        checkpoint = journal.chain.checkpoint()
+    finally:
+        journal.close()
+    signed = [entry.envelope for entry in entries if entry.envelope is not None]
+    lines = [checkpoint, *signed] if checkpoint is not None else signed
+    for line in lines:
+        print(line.decode())  # noqa: T201 (the command's output)
+    if len(signed) < len(entries):
+        sys.stderr.write(
+            f"edgepack-agent: {len(entries) - len(signed)} events are not signed yet; "
+            "a running agent signs them\n"
+        )
+    return 0
+
+
 def _status(args: argparse.Namespace) -> int:
     from edgepack.agent.control import ask
 
@@ -178,12 +204,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the next versions of root.json; none only shows which version is followed",
     )
     root.add_argument("--json", action="store_true", help="print one JSON object")
+    audit = verbs.add_parser(
+        "audit", parents=[common], help="print this device's signed history as JSON lines"
+    )
+    audit.add_argument(
+        "--key", action="store_true", help="print only the public key that signs it, in hex"
+    )
     status = verbs.add_parser("status", parents=[common], help="show what runs on this device")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-_COMMANDS = {"run": _run, "install": _install, "root": _root, "status": _status}
+_COMMANDS = {"run": _run, "install": _install, "root": _root, "audit": _audit, "status": _status}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,7 @@ EdgepackError
     ├── BrokerError               the broker or the network: unreachable, refuses, too slow
     │   ├── OvertakenError        somebody else wrote the desired state meanwhile
     │   └── WaitTimeoutError      a device did not finish in time
+    ├── AuditError                a device's signed history does not hold
     └── DeviceRefusedError        a device rejected or rolled back what it was asked to run
 """
 
@@ -44,6 +45,12 @@ class OvertakenError(BrokerError):
 
 class WaitTimeoutError(BrokerError):
     """Devices did not finish within the time given."""
+
+
+class AuditError(FleetError):
+    """A device's signed history is incomplete, changed, or not that device's."""
+
+    exit_code: ClassVar[int] = 5
 
 
 class DeviceRefusedError(FleetError):
