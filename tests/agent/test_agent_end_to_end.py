@@ -81,6 +81,9 @@ def test_from_desired_state_to_answer(operator, agent, bundle):
     transitions = operator.topics.event("transition")
     wait_until(lambda: len(operator.documents(transitions)) >= 7, "seven transitions")
     assert expected_phases == " ".join(doc["phase"] for doc in operator.documents(transitions))
+    (event,) = operator.documents(operator.topics.event("self_test"))
+    assert ("onnx-fp32", 1) == (event["variant"], event["threads"])
+    assert 0 < event["p50_low_ms"] <= event["p50_ms"] <= event["p50_high_ms"]
 
 
 def test_it_says_what_it_is(operator, agent):

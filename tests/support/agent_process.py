@@ -50,6 +50,7 @@ class AgentProcess:
             "broker": broker if broker_port else "",
             "metrics": "[metrics]\ninterval_s = 0.3\n",
             "probation": "[probation]\nrequests = 5\nseconds = 2\n",
+            "limits": "[limits]\nself_test_compare_s = 0.05\n",
         } | changes
         self.config.write_text(
             f'device = "d1"\nstate = "state"\nroot = "{keys.root_json}"\n'

@@ -29,9 +29,9 @@ from sklearn.preprocessing import StandardScaler
 
 from edgepack.bench.errors import BenchError
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import Median, median
 from edgepack.bundle import extract_bundle, open_bundle
 from edgepack.converter import ConvertRequest, convert
+from edgepack.monitor.median import Median, median
 from edgepack.trust import keygen
 from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
 

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from edgepack.bench.errors import BenchError
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import median
+from edgepack.monitor.median import median
 
 LARGEST_RATIO: Final = 1.3
 _PAIRS: Final = 15

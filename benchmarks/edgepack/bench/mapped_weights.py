@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bench.errors import BenchError
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import median
 from edgepack.converter.external_data import split, weights_name
+from edgepack.monitor.median import median
 
 LARGEST_LOAD_MS: Final = 50.0
 LARGEST_PRIVATE_MB: Final = 8.0

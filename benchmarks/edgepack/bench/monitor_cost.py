@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import median
 from edgepack.monitor import DriftDetector, LatencyHistogram, build_reference
+from edgepack.monitor.median import median
 
 LARGEST_RECORD_US: Final = 0.3
 _BLOCKS: Final = 200

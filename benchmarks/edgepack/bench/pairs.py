@@ -1,28 +1,16 @@
 """Two ways of doing one thing, timed in turns, so that whatever else the machine does hits both.
 
 Blocks of calls alternate in the order A B B A; each pair of neighbouring blocks gives one
-difference and one ratio. Their medians are what is reported, with a distribution-free 95 %
-interval of the median from order statistics (H. A. David, H. N. Nagaraja, Order Statistics, 3rd
-edition, 2003, section 7.1): it says how well the median is known, not how much single calls vary.
+difference and one ratio. Their medians are what is reported, with the 95 % interval of the
+median.
 """
 
 import gc
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import Final
 
-_Z: Final = 1.959964  # two-sided 95 % of the normal distribution
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Median:
-    """A median and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+from edgepack.monitor.median import Median, median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +60,6 @@ def time_pairs(
         pairs=pairs,
         calls_per_block=calls_per_block,
     )
-
-
-def median(values: Sequence[float]) -> Median:
-    """Give the median and its 95 % interval by order statistics.
-
-    >>> median([5.0, 1.0, 3.0, 2.0, 4.0]).value
-    3.0
-    """
-    ordered = sorted(values)
-    count = len(ordered)
-    middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
-    reach = _Z * math.sqrt(count) / 2
-    low = max(0, math.floor((count - 1) / 2 - reach))
-    high = min(count - 1, math.ceil((count - 1) / 2 + reach))
-    return Median(value=middle, low=ordered[low], high=ordered[high])
 
 
 def _block_us(call: Callable[[], object], calls: int) -> float:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import Median, Pairs, time_pairs
+from edgepack.bench.pairs import Pairs, time_pairs
 from edgepack.bench.workloads import (
     Workload,
     digits_network,
@@ -11,6 +11,7 @@ from edgepack.bench.workloads import (
     digits_text_labels,
     image_network,
 )
+from edgepack.monitor.median import Median
 from edgepack.runtime import SessionOptions, load
 
 LARGEST_DIFFERENCE_US: Final = 3.0

@@ -4,8 +4,8 @@ from time import perf_counter_ns, process_time_ns, sleep
 from typing import Final
 
 from edgepack.bench.figure import Figure, Line
-from edgepack.bench.pairs import median
 from edgepack.bench.workloads import Workload, digits_network, image_network
+from edgepack.monitor.median import median
 from edgepack.runtime import SessionOptions, load
 
 _CALLS: Final = 200

@@ -99,6 +99,7 @@ class Agent:
     async def start(self) -> None:
         """Serve what was served before; needs no network."""
         unclean = self._journal.meta(_RUNNING) == b"1"
+        self._registry.distrusts_disk = unclean
         self._remember_running(b"1")
         self._publisher.restore(self._slots.by_name, self._slots.generation)
         await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)

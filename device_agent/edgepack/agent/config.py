@@ -104,13 +104,22 @@ class LimitsConfig:
         max_bundle_mb: Largest bundle that is fetched, in MB (10^6 bytes).
         outbox_rows: Largest number of waiting reports on disk.
         pending_requests: Requests waiting for the engine before new ones are refused.
-        self_test_s: Seconds before a self-test counts as hung.
+        self_test_s: Seconds that a self-test may take, with all variants.
+        self_test_variant_s: Seconds for one variant; absent: an equal share of what is left.
+        self_test_compare_s: Seconds in which two variants are told apart. Less makes the choice
+            rougher, and tests of the agent quicker.
+        max_latency_ms: A model that takes longer for one inference here is refused.
+        max_memory_mb: A model that takes more private memory here is refused, in MB (10^6 bytes).
     """
 
     max_bundle_mb: float = 512.0
     outbox_rows: int = 20_000
     pending_requests: int = 256
     self_test_s: float = 120.0
+    self_test_variant_s: float | None = None
+    self_test_compare_s: float = 1.0
+    max_latency_ms: float | None = None
+    max_memory_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,8 +261,12 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
         ("limits.outbox_rows", config.limits.outbox_rows),
         ("limits.pending_requests", config.limits.pending_requests),
         ("limits.self_test_s", config.limits.self_test_s),
+        ("limits.self_test_variant_s", config.limits.self_test_variant_s),
+        ("limits.self_test_compare_s", config.limits.self_test_compare_s),
+        ("limits.max_latency_ms", config.limits.max_latency_ms),
+        ("limits.max_memory_mb", config.limits.max_memory_mb),
     ):
-        if not 0 < number < math.inf:
+        if number is not None and not 0 < number < math.inf:
             wrong.append(f"{name} must be > 0 and finite, got {number}")
     if config.broker.keepalive_s > _MAX_KEEPALIVE_S:
         wrong.append(

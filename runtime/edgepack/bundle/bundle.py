@@ -120,11 +120,15 @@ class Bundle:
         """
         return read_verified(self.source, self.layer(path).blob)
 
-    def locate(self, path: str) -> Path | None:
+    def locate(self, path: str, *, hash_it: bool = True) -> Path | None:
         """Verify a file of the bundle and tell where it lies, if it is one of its own on disk.
 
         In a device's store every file is, by the name of its SHA-256, and nobody changes it: it
         may be mapped instead of read.
+
+        Args:
+            path: In the bundle.
+            hash_it: False compares its size only: for a store that was hashed when it was filled.
 
         Returns:
             Its place, or None in an archive.
@@ -133,7 +137,7 @@ class Bundle:
             ManifestError: There is none at that path.
             BundleError: Its bytes are gone or have changed since the bundle was opened.
         """
-        return locate_verified(self.source, self.layer(path).blob)
+        return locate_verified(self.source, self.layer(path).blob, hash_it=hash_it)
 
     def read_blob(self, digest: str) -> bytes:
         """Read a blob of the bundle into memory and verify it.

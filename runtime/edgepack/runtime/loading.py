@@ -38,6 +38,7 @@ def load(
     variant: str | None = None,
     options: SessionOptions | None = None,
     root: "Root | None" = None,
+    hash_mapped: bool = True,
 ) -> Model:
     """Load a model from a bundle.
 
@@ -46,6 +47,9 @@ def load(
         variant: Name of the form to run; by default the contract's first.
         options: How to run; by default one thread, which suits a small device.
         root: If given, the bundle must be signed as it demands.
+        hash_mapped: False takes files that can be mapped as they lie, without reading them once
+            to compare their digest: for a store that was hashed when it was filled, and where
+            nobody else writes.
 
     Raises:
         BundleError: The file is not a bundle, or not one that `root` trusts.
@@ -67,16 +71,23 @@ def load(
     chosen = ordered(contract, choose_variant(contract, variant))
     engine = engine_named(chosen.engine.engine)
     engine.check(chosen)
-    session = _open(engine, source, to_open(chosen), options or SessionOptions())
+    session = _open(
+        engine, source, to_open(chosen), options or SessionOptions(), hash_mapped=hash_mapped
+    )
     return Model(contract, chosen, session, digest=source.digest)
 
 
 def _open(
-    engine: Engine, source: ModelSource, variant: Variant, options: SessionOptions
+    engine: Engine,
+    source: ModelSource,
+    variant: Variant,
+    options: SessionOptions,
+    *,
+    hash_mapped: bool,
 ) -> Session:
     """Map the files of a large model where they lie, if they can be; read them otherwise."""
     if len(variant.files) > 1 and isinstance(source, Bundle) and isinstance(engine, MappingEngine):
-        places = [source.locate(path) for path in variant.files]
+        places = [source.locate(path, hash_it=hash_mapped) for path in variant.files]
         first = places[0]
         if first is not None and all(map(_keeps_name, places[1:], variant.files[1:])):
             return engine.open_on_disk(first, variant, options)

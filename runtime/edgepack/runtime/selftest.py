@@ -19,6 +19,33 @@ _FALSE_REJECTION_RATE: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenVerdict:
+    """How a model answers the golden samples.
+
+    Attributes:
+        passed: Whether the model may serve.
+        reason: One line that says why not, or None.
+        rows: How many samples were compared.
+        parity: The comparison with the original model's outputs.
+    """
+
+    passed: bool
+    reason: str | None
+    rows: int
+    parity: Parity
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by name, for a report."""
+        return {
+            **self.parity.figures,
+            self.parity.metric: self.parity.value,
+            "bound": self.parity.bound,
+            "rows": float(self.rows),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTestResult:
     """What came of the self-test.
 
@@ -51,6 +78,28 @@ class SelfTestResult:
 
 
 def run_selftest(model: Model, golden: Golden) -> SelfTestResult:
+    """Judge a model by the golden samples, and time the first 32 one at a time.
+
+    Raises:
+        InputError, EngineError, ParityError: As `judge`.
+    """
+    verdict = judge(model, golden)
+    latency = LatencyHistogram()
+    for single in singles(golden):  # `judge` warmed up
+        started = perf_counter_ns()
+        model.predict(single)
+        latency.record(perf_counter_ns() - started)
+    return SelfTestResult(
+        passed=verdict.passed,
+        reason=verdict.reason,
+        rows=verdict.rows,
+        parity=verdict.parity,
+        p50_ms=latency.quantile(0.5) / 1e6,
+        p99_ms=latency.quantile(0.99) / 1e6,
+    )
+
+
+def judge(model: Model, golden: Golden) -> GoldenVerdict:
     """Answer the golden samples as one batch, and the first 32 one at a time as it will serve.
 
     Float variants are held to the contract's tolerances. Other variants are held to the bound
@@ -62,30 +111,24 @@ def run_selftest(model: Model, golden: Golden) -> SelfTestResult:
         EngineError: The engine failed.
         ParityError: The model's outputs are not of the kinds that the golden samples have.
     """
-    singles = [_rows(golden.inputs, row, row + 1) for row in range(min(golden.rows, SINGLE_ROWS))]
     batch = model.predict(golden.inputs)
-    answers = [model.predict(single) for single in singles]
-    latency = LatencyHistogram()
-    for single in singles:  # the second time: the first also warms up
-        started = perf_counter_ns()
-        model.predict(single)
-        latency.record(perf_counter_ns() - started)
+    answers = [model.predict(single) for single in singles(golden)]
     one_by_one = {
         name: np.concatenate([answer[name] for answer in answers]) for name in golden.outputs
     }
     whole = _compare(model, golden.outputs, batch, golden.truth)
-    single_rows = _compare(model, _rows(golden.outputs, 0, len(singles)), one_by_one, None)
+    single_rows = _compare(model, _rows(golden.outputs, 0, len(answers)), one_by_one, None)
     reason = whole.reason
     if whole.passed and not single_rows.passed:
         reason = f"one sample at a time, {single_rows.reason}"
-    return SelfTestResult(
-        passed=reason is None,
-        reason=reason,
-        rows=golden.rows,
-        parity=whole.parity,
-        p50_ms=latency.quantile(0.5) / 1e6,
-        p99_ms=latency.quantile(0.99) / 1e6,
+    return GoldenVerdict(
+        passed=reason is None, reason=reason, rows=golden.rows, parity=whole.parity
     )
+
+
+def singles(golden: Golden) -> list[dict[str, Array]]:
+    """The first 32 samples, one at a time."""
+    return [_rows(golden.inputs, row, row + 1) for row in range(min(golden.rows, SINGLE_ROWS))]
 
 
 def device_bound(stored: Parity, rows: int) -> float:

@@ -223,6 +223,9 @@ class Installer:
                 variant=chosen.variant,
                 signatures=stored.signatures,
                 self_test=chosen.figures,
+                options=chosen.options,
+                not_chosen=chosen.failed,
+                fingerprint=chosen.fingerprint,
             )
             await self._switch(name, installed, held_generation)
         except (FetchError, RejectedError) as exc:

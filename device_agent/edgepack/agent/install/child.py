@@ -11,18 +11,23 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.disk import write_durably
 from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import EdgepackError, TrustError
 
 if TYPE_CHECKING:
     from edgepack.trust import Root
 
 MAX_JOB_BYTES = 1024 * 1024
+_LONGEST_LINE = 160
+_MOST_LINES = 16
 
 
 def verify_desired(job: dict[str, Any]) -> dict[str, Any]:
@@ -95,12 +100,13 @@ def verify_layout(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def self_test(job: dict[str, Any]) -> dict[str, Any]:
-    """Run the golden samples through every variant that this device can run; pick the fastest."""
+    """Find the variant and the settings that are right and fastest on this device."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads must not be there to fork
     from edgepack.bundle import open_layout
     from edgepack.monitor.reference import parse_reference
-    from edgepack.runtime import EngineError, load
-    from edgepack.runtime.golden import parse_golden
-    from edgepack.runtime.selftest import run_selftest
+    from edgepack.runtime.contest.contest import run_contest
+    from edgepack.runtime.contest.values import ContestLimits
+    from edgepack.runtime.fingerprint import fingerprint
 
     bundle = open_layout(
         job["layout"], job["digest"], signatures=job["signatures"], hash_blobs=False
@@ -111,24 +117,17 @@ def self_test(job: dict[str, Any]) -> dict[str, Any]:
             parse_reference(bundle.read(contract.reference))
         except ValueError as exc:
             raise RejectedError("bundle_invalid", str(exc)) from exc
-    golden = parse_golden(bundle.read(bundle.contract.golden), bundle.contract)
-    passed: list[tuple[float, str, dict[str, float]]] = []
-    failed: list[str] = []
-    for variant in bundle.contract.variants:
-        try:
-            with load(bundle, variant=variant.name) as model:
-                result = run_selftest(model, golden)
-        except EngineError as exc:
-            failed.append(f"{variant.name}: {exc}")
-            continue
-        if result.passed:
-            passed.append((result.p50_ms, variant.name, _finite(result.figures)))
-        else:
-            failed.append(f"{variant.name}: {result.reason}")
-    if not passed:
-        raise RejectedError("self_test_failed", "; ".join(failed)[:500])
-    _, name, figures = min(passed)
-    return {"variant": name, "figures": figures, "failed": failed}
+    limits = decode(ContestLimits, job["limits"], what="limits", ignore_unknown=False)
+    report = run_contest(bundle, limits)
+    if report.chosen is None:
+        raise RejectedError("self_test_failed", "; ".join(report.failures)[:500])
+    return {
+        "variant": report.chosen.variant,
+        "options": encode(report.chosen.options),
+        "figures": _finite(report.figures),
+        "failed": [text[:_LONGEST_LINE] for text in report.failures][:_MOST_LINES],
+        "fingerprint": fingerprint(),
+    }
 
 
 JOBS = {
@@ -187,7 +186,7 @@ def _verified(bundle: Any, job: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN4
     }
 
 
-def _finite(figures: dict[str, float]) -> dict[str, float]:
+def _finite(figures: Mapping[str, float]) -> dict[str, float]:
     """JSON has no NaN: a figure that could not be measured is left out."""
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from edgepack.agent.config import AgentConfig
+from edgepack.agent.config import AgentConfig, LimitsConfig
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
@@ -24,6 +24,7 @@ from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.worker import Worker
 from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
+from edgepack.runtime.contest.values import ContestLimits
 from edgepack.wire.desired import Desired
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Installing:
             Path(config.root),
             config.state_dir / ROOTS_FOLDER,
             self_test_timeout_s=config.limits.self_test_s,
+            limits=_contest_limits(config.limits),
         )
         self._publisher = publisher
         self._clock = clock
@@ -148,3 +150,14 @@ class Installing:
     def _abandon(self) -> None:
         self._publisher.accepted(self.desires.generation)
         self.installer.abandon()
+
+
+def _contest_limits(limits: LimitsConfig) -> ContestLimits:
+    most_mb = limits.max_memory_mb
+    return ContestLimits(
+        total_s=limits.self_test_s,
+        variant_s=limits.self_test_variant_s,
+        compare_s=limits.self_test_compare_s,
+        max_latency_ms=limits.max_latency_ms,
+        max_memory_bytes=None if most_mb is None else int(most_mb * 1e6),
+    )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase, Step, after
+from edgepack.runtime.options import SessionOptions
 from edgepack.wire.messages import Release, ReportedModel
 
 MAX_UNCLEAN_EXITS = 2
@@ -19,12 +20,18 @@ class Installed:
         variant: The variant that the self-test chose.
         signatures: Digests of the signature manifests that it was accepted with.
         self_test: Figures of that variant.
+        options: How it runs: what the self-test found best on this device.
+        not_chosen: What else was tried, and why it was not taken; a line each.
+        fingerprint: Of the engines and the processor that it was tested on.
     """
 
     release: Release
     variant: str
     signatures: tuple[str, ...] = ()
     self_test: dict[str, float] = field(default_factory=dict)
+    options: SessionOptions = field(default_factory=SessionOptions)
+    not_chosen: tuple[str, ...] = ()
+    fingerprint: str = ""
 
     @property
     def digest(self) -> str:

@@ -4,20 +4,25 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.journal import Stored
+from edgepack.runtime.contest.values import ContestLimits
+from edgepack.runtime.options import SessionOptions
+from edgepack.trust.decode import encode
 
 logger = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 256 * 1024
 _VERIFY_TIMEOUT_S = 120.0
+_SELF_TEST_GRACE_S = 5.0  # it ends by itself in its time; this is for one that does not
 # systemd and Docker stop every process of a service at once: that says nothing about a bundle.
 _INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 
@@ -65,11 +70,21 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The variant that the self-test picked on this device, and its figures."""
+    """What the self-test picked on this device.
+
+    Attributes:
+        variant: Its name.
+        figures: Its figures.
+        failed: What else was tried, and why it was not taken.
+        options: How it is to run.
+        fingerprint: Of the engines and the processor.
+    """
 
     variant: str
     figures: dict[str, float]
     failed: tuple[str, ...]
+    options: SessionOptions = field(default_factory=SessionOptions)
+    fingerprint: str = ""
 
 
 class Worker:
@@ -78,12 +93,21 @@ class Worker:
     Args:
         root: Path of root.json, the anchor.
         roots: Folder of the roots that followed it.
-        self_test_timeout_s: Seconds before a self-test counts as hung.
+        self_test_timeout_s: Seconds that a self-test may take.
+        limits: What else is demanded of a self-test and of a model; its `total_s` is not looked at.
     """
 
-    def __init__(self, root: Path, roots: Path, *, self_test_timeout_s: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        roots: Path,
+        *,
+        self_test_timeout_s: float,
+        limits: ContestLimits | None = None,
+    ) -> None:
         self._trust = {"root": str(root), "roots": str(roots)}
-        self._self_test_timeout_s = self_test_timeout_s
+        self._limits = replace(limits or ContestLimits(), total_s=self_test_timeout_s)
+        self._testing = asyncio.Lock()
 
     async def verify_desired(self, envelope: bytes) -> VerifiedDesired:
         """The payload of a desired state that the deploy role signed.
@@ -209,18 +233,24 @@ class Worker:
         Raises:
             RejectedError: None passes, or the engine crashed or hung.
         """
-        answer = await self._run(
-            {
-                "job": "self_test",
-                "layout": str(layout),
-                "digest": stored.digest,
-                "signatures": list(stored.signatures),
-            },
-            timeout_s=self._self_test_timeout_s,
-        )
+        async with self._testing:  # two at a time would measure each other
+            answer = await self._run(
+                {
+                    "job": "self_test",
+                    "layout": str(layout),
+                    "digest": stored.digest,
+                    "signatures": list(stored.signatures),
+                    "limits": encode(self._limits),
+                },
+                timeout_s=self._limits.total_s + _SELF_TEST_GRACE_S,
+            )
         figures = {str(name): float(value) for name, value in answer["figures"].items()}
         return Chosen(
-            variant=str(answer["variant"]), figures=figures, failed=tuple(answer["failed"])
+            variant=str(answer["variant"]),
+            figures=figures,
+            failed=tuple(answer["failed"]),
+            options=SessionOptions(**answer["options"]),
+            fingerprint=str(answer["fingerprint"]),
         )
 
     async def _run(self, job: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
@@ -247,7 +277,7 @@ class Worker:
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # and the processes that it started
                 await process.wait()
         if process.returncode in _INTERRUPTED:
             raise StoreError(f"{name} was interrupted by {_ending(process.returncode)}")

@@ -17,7 +17,7 @@ from pathlib import Path
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError, StoreError
 from edgepack.agent.install.chain import Chain
-from edgepack.agent.install.slot import Slot
+from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.description import describe
 from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
@@ -85,8 +85,11 @@ class Publisher:
 
     def slot_changed(self, slot: Slot) -> None:
         """A slot went to another phase."""
+        before = self._slots.get(slot.name)
         self._slots[slot.name] = slot
         self._stale.set()
+        if slot.active is not None and slot.active not in (before.kept() if before else ()):
+            self._self_tested(slot.name, slot.active)
         about = slot.active if slot.active and slot.active.digest == slot.target else None
         self.event(
             "transition",
@@ -106,6 +109,20 @@ class Publisher:
                 "rollback",
                 {"model": slot.name, "digest": slot.target, "reason": slot.reason},
             )
+
+    def _self_tested(self, name: str, installed: Installed) -> None:
+        self.event(
+            "self_test",
+            {
+                "model": name,
+                "digest": installed.digest,
+                "model_version": installed.release.version,
+                "variant": installed.variant,
+                "device_fingerprint": installed.fingerprint or None,
+                "not_chosen": "; ".join(installed.not_chosen) or None,
+                **installed.self_test,
+            },
+        )
 
     def slot_removed(self, name: str) -> None:
         """A model is gone."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,15 @@ class Registry:
 
     Args:
         drift: Settings of the drift alarm.
+
+    Attributes:
+        distrusts_disk: After an unclean stop: what is mapped is hashed before it is used. The
+            rest is read, and what is read is always hashed.
     """
 
     def __init__(self, drift: DriftConfig) -> None:
         self._drift = drift
+        self.distrusts_disk = False
         self._served: dict[str, ServedModel] = {}
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
 
@@ -52,7 +58,8 @@ class Registry:
         if slot.active is None:
             raise ValueError(f"slot {slot.name} has nothing active")
         loop = asyncio.get_running_loop()
-        model, reference = await loop.run_in_executor(self.executor, _load, slot.active, layout)
+        work = partial(_load, slot.active, layout, hash_mapped=self.distrusts_disk)
+        model, reference = await loop.run_in_executor(self.executor, work)
         served = ServedModel(slot.active, model)
         self._served[slot.name] = served
         if reference is not None:  # answering does not wait for it
@@ -96,10 +103,14 @@ def _check(task: "asyncio.Task[None]") -> None:
         logger.error("drift.defect", exc_info=task.exception())
 
 
-def _load(installed: Installed, layout: Path) -> tuple[Model, bytes | None]:
+def _load(
+    installed: Installed, layout: Path, *, hash_mapped: bool = True
+) -> tuple[Model, bytes | None]:
     bundle = open_layout(
         layout, installed.digest, signatures=installed.signatures, hash_blobs=False
     )
-    model = load(bundle, variant=installed.variant)
+    model = load(
+        bundle, variant=installed.variant, options=installed.options, hash_mapped=hash_mapped
+    )
     reference = bundle.contract.reference
     return model, bundle.read(reference) if reference else None
