@@ -51,6 +51,7 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "see the whole way on this machine in a minute", "demo"),
     Command("keygen", "make root, release and deploy keys", "keys"),
+    Command("root", "show, rotate, sign and publish the root of trust", "root"),
     Command("convert", "turn a trained model into a signed bundle", "convert"),
     Command("inspect", "show what a bundle holds", "bundles", "add_inspect", "run_inspect"),
     Command("verify", "check a bundle's signature", "bundles", "add_verify", "run_verify"),

@@ -18,8 +18,9 @@ from edgepack.cli.event_loop import run_async
 from edgepack.fleet import MergePolicy, Operator, Outcome, Signer, Targets, parse_broker_url
 from edgepack.fleet.blobs import UploadProgress
 from edgepack.fleet.follow import DeviceProgress, Verdict
-from edgepack.trust import DEPLOY, PrivateKey, Root
+from edgepack.trust import DEPLOY, PrivateKey
 from edgepack.trust.generate import key_path
+from edgepack.trust.key_folder import local_chain
 from edgepack.wire.desired import DEFAULT_LIFETIME_S
 from edgepack.wire.topics import check_prefix
 
@@ -158,6 +159,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where the broker has lost the desired state, keep what the device says that it runs",
     )
+    parser.add_argument(
+        "--keep-retired",
+        action="store_true",
+        help="after a planned rotation of the deploy key, take over the desired state that the old "
+        "key has signed; never after a theft",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 
@@ -172,16 +179,20 @@ def _targets(args: argparse.Namespace) -> Targets:
 
 
 def _policy(args: argparse.Namespace) -> MergePolicy:
-    if args.replace and args.keep_reported:
-        raise UsageError("--replace and --keep-reported contradict each other")
-    return MergePolicy(replace=args.replace, keep_reported=args.keep_reported)
+    if args.replace and (args.keep_reported or args.keep_retired):
+        raise UsageError("--replace contradicts --keep-reported and --keep-retired")
+    return MergePolicy(
+        replace=args.replace, keep_reported=args.keep_reported, keep_retired=args.keep_retired
+    )
 
 
 def _run(args: argparse.Namespace, change: Callable[[Operator], Any]) -> int:
     if args.timeout <= 0 or args.expires <= 0:
         raise UsageError(f"--timeout and --expires must be > 0, got {args.timeout}, {args.expires}")
     found = settings(args)
-    signer = Signer(key=PrivateKey.load(key_path(found.keys, DEPLOY)), root=Root.load(found.root))
+    *retired, root = local_chain(found.root)
+    key = PrivateKey.load(key_path(found.keys, DEPLOY))
+    signer = Signer(key=key, root=root, retired=tuple(retired))
     with _showing(quiet=args.json) as (on_upload, on_device):
         operator = Operator(
             broker=parse_broker_url(found.broker),

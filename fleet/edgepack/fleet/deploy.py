@@ -13,6 +13,7 @@ from edgepack.fleet.devices import DeviceState, Targets, find_devices
 from edgepack.fleet.errors import TargetError
 from edgepack.fleet.follow import Goal
 from edgepack.fleet.operator import Operator, Outcome, carry_out, connections, plan_all
+from edgepack.fleet.remarks import remarks
 from edgepack.fleet.sweep import sweep
 from edgepack.wire.desired import BlobRef, DesiredModel
 
@@ -63,6 +64,7 @@ async def deploy(
         BrokerError: The broker; OvertakenError and WaitTimeoutError among it.
     """
     options = options or DeployOptions()
+    sequence = None
     if options.check:
         sequence = verify_bundle(bundle, operator.signer.root).sequence
         if options.floor > sequence:
@@ -80,6 +82,12 @@ async def deploy(
             model=entry.name,
             policy=options.policy,
         )
+        for state, plan in zip(states, plans, strict=True):
+            version = operator.signer.root.version
+            for line in remarks(
+                state, plan.old, root_version=version, model=entry.name, sequence=sequence
+            ):
+                operator.on_note(line)
         sent_bytes = 0
         if entry.sources == (MQTT_SOURCE,):
             upload = await publish_blobs(

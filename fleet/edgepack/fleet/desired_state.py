@@ -31,10 +31,12 @@ class Signer:
     Attributes:
         key: A key of the deploy role.
         root: The root of trust that the devices have.
+        retired: Earlier versions of it: what they vouched for may be taken over when asked.
     """
 
     key: PrivateKey
     root: Root
+    retired: tuple[Root, ...] = ()
 
     def sign(self, desired: Desired) -> bytes:
         """Sign a desired state, and make sure that devices will take it.
@@ -56,6 +58,15 @@ class Signer:
         """
         return parse_desired(self.root.verify(DEPLOY, envelope, DESIRED_PAYLOAD_TYPE))
 
+    def verify_retired(self, envelope: bytes) -> Desired | None:
+        """Give a desired state that an earlier root vouched for, or None."""
+        for root in reversed(self.retired):
+            try:
+                return parse_desired(root.verify(DEPLOY, envelope, DESIRED_PAYLOAD_TYPE))
+            except SignatureError:
+                continue
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePolicy:
@@ -65,10 +76,13 @@ class MergePolicy:
         replace: Drop them: the device shall run only what the command says.
         keep_reported: Where the broker has lost the desired state, keep the models that the
             device reports, trusting the report.
+        keep_retired: Take over what a retired deploy key has signed: after a planned rotation,
+            never after a theft.
     """
 
     replace: bool = False
     keep_reported: bool = False
+    keep_retired: bool = False
 
 
 MERGE = MergePolicy()
@@ -127,7 +141,13 @@ def plan(
     known += [state.reported.generation] if state.reported is not None else []
     generation = max(known) + 1
     if generation > MAX_GENERATION:
-        raise TargetError(f"{state.device} reports generation {generation - 1}, the last there is")
+        # A thief made it so. A device that has yet to follow our root begins again with it.
+        if state.reported is None or state.reported.root_version >= signer.root.version:
+            raise TargetError(
+                f"{state.device} reports generation {generation - 1}, the last there is",
+                hint="`edgepack root rotate --new deploy` lets it begin again",
+            )
+        generation = 1
     desired = Desired(
         audience=Audience(prefix=prefix, device=state.device),
         generation=generation,
@@ -159,10 +179,15 @@ def _current(
     except SignatureError as exc:
         if policy.replace:
             return None
-        raise SignatureError(
-            f"the desired state of device {state.device} on the broker is not to be trusted: "
-            f"{exc}; --replace drops it and every model in it"
-        ) from exc
+        retired = signer.verify_retired(state.desired_envelope)
+        if retired is None or not policy.keep_retired:
+            keep = " --keep-retired takes over what an earlier root.json vouched for (never after"
+            raise SignatureError(
+                f"the desired state of device {state.device} on the broker is not to be trusted: "
+                f"{exc}; --replace drops it and every model in it"
+                f"{',' + keep + ' a theft)' if retired is not None else ''}"
+            ) from exc
+        desired = retired
     if desired.audience != Audience(prefix=prefix, device=state.device) and not policy.replace:
         raise TargetError(
             f"the desired state of device {state.device} on the broker is meant for "
@@ -177,7 +202,12 @@ def _reported_models(state: DeviceState, policy: MergePolicy) -> tuple[DesiredMo
     if state.reported is None or not policy.keep_reported:
         return ()
     return tuple(
-        DesiredModel(name=model.name, version=model.active.version, digest=model.active.digest)
+        DesiredModel(
+            name=model.name,
+            version=model.active.version,
+            digest=model.active.digest,
+            floor=min(model.floor, model.active.sequence),
+        )
         for model in state.reported.models
         if model.active is not None
     )

@@ -73,6 +73,22 @@ def write_new(path: Path, data: bytes, *, mode: int) -> None:
         raise KeyFileError(f"cannot write {path}: {exc.strerror}") from exc
 
 
+def replace_file(path: Path, data: bytes, *, mode: int) -> None:
+    """Write a file anew: whoever reads it meanwhile sees the old or the new one, whole.
+
+    Raises:
+        KeyFileError: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write_new(temporary, data, mode=mode)
+    try:
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as exc:
+        temporary.unlink(missing_ok=True)
+        raise KeyFileError(f"cannot write {path}: {exc.strerror}") from exc
+
+
 def _read(path: Path, max_bytes: int) -> tuple[bytes, int]:
     try:
         # Non-blocking: opening a FIFO would otherwise wait for its writer for ever.
