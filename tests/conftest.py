@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.repository import REPOSITORY
 
-pytest_plugins = ["support.brokers"]
+pytest_plugins = ["support.brokers", "support.servers"]
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +26,7 @@ def _own_config_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
     for name in ("EDGEPACK_BROKER", "EDGEPACK_KEYS", "EDGEPACK_ROOT", "EDGEPACK_PREFIX"):
         monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):  # servers are on loopback
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker-config"))

@@ -91,7 +91,7 @@ class World:
         self.fetched.append(wanted.digest)
         staging = self.blobs.staging_for(wanted.digest)
         await self.on_fetch(wanted)
-        return Fetched(staging=staging, file=None)
+        return Fetched(staging=staging, signatures=())
 
     async def verify_layout(self, layout, *, digest, signatures, name, floors):
         await self.on_verify(digest)

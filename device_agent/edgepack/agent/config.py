@@ -18,6 +18,7 @@ from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 MAX_CONFIG_BYTES = 256 * 1024
 _MAX_KEEPALIVE_S = 65_535  # MQTT's field has two bytes
+_PROXY = re.compile(r"(http://)?([^\s/@]+@)?[^\s/@]+/?")
 _MAX_STATE_PATH_BYTES = 96  # of the 107 that a unix socket's path may have
 
 
@@ -110,6 +111,7 @@ class LimitsConfig:
             rougher, and tests of the agent quicker.
         max_latency_ms: A model that takes longer for one inference here is refused.
         max_memory_mb: A model that takes more private memory here is refused, in MB (10^6 bytes).
+        download_kbps: Kilobits (1000 bits) a second that all fetching together takes; 0: no limit.
     """
 
     max_bundle_mb: float = 512.0
@@ -120,6 +122,31 @@ class LimitsConfig:
     self_test_compare_s: float = 1.0
     max_latency_ms: float | None = None
     max_memory_mb: float | None = None
+    download_kbps: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchConfig:
+    """How bundles are fetched from servers (`http:`, `https:`, `oci:`).
+
+    Attributes:
+        ca_file: PEM file of authorities that are trusted besides the system's.
+        proxy: `http://[USER:PASSWORD@]HOST[:PORT]`; "" for none; absent: what the environment says
+            (`http_proxy`, `https_proxy`, `no_proxy`).
+        credentials_file: Users and passwords by server, as `docker login` writes them.
+        plain_http: Servers (HOST or HOST:PORT) to which a registry's requests and passwords may go
+            without TLS; this machine itself always is one.
+        stall_s: Seconds of waiting in which a server must give 100 bytes a second.
+        jitter_s: Seconds over which the devices of a fleet spread the start of a fetch; each
+            waits a part of it that follows from its id and the bundle.
+    """
+
+    ca_file: str | None = None
+    proxy: str | None = None
+    credentials_file: str | None = None
+    plain_http: tuple[str, ...] = ()
+    stall_s: float = 30.0
+    jitter_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +159,8 @@ class AgentConfig:
         root: The root of trust, root.json.
         prefix: MQTT topic prefix.
         tags: Groups of this device, key = value.
+        device_classes: What this device is, for bundles that ask for a class; what the system
+            calls its processor ("aarch64") is one always.
     """
 
     root: str
@@ -139,12 +168,14 @@ class AgentConfig:
     device: str = ""
     prefix: str = DEFAULT_PREFIX
     tags: dict[str, str] = field(default_factory=dict)
+    device_classes: tuple[str, ...] = ()
     broker: BrokerConfig = BrokerConfig()
     metrics: MetricsConfig = MetricsConfig()
     predictions: PredictionsConfig = PredictionsConfig()
     probation: ProbationConfig = ProbationConfig()
     drift: DriftConfig = DriftConfig()
     limits: LimitsConfig = LimitsConfig()
+    fetch: FetchConfig = FetchConfig()
 
     @property
     def state_dir(self) -> Path:
@@ -231,6 +262,11 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         cert_file=absolute(config.broker.cert_file),
         key_file=absolute(config.broker.key_file),
     )
+    fetch = replace(
+        config.fetch,
+        ca_file=absolute(config.fetch.ca_file),
+        credentials_file=absolute(config.fetch.credentials_file),
+    )
     device = config.device or re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:64]
     return replace(
         config,
@@ -238,6 +274,7 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         root=absolute(config.root) or "",
         state=absolute(config.state) or "",
         broker=broker,
+        fetch=fetch,
     )
 
 
@@ -265,6 +302,7 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
         ("limits.self_test_compare_s", config.limits.self_test_compare_s),
         ("limits.max_latency_ms", config.limits.max_latency_ms),
         ("limits.max_memory_mb", config.limits.max_memory_mb),
+        ("fetch.stall_s", config.fetch.stall_s),
     ):
         if number is not None and not 0 < number < math.inf:
             wrong.append(f"{name} must be > 0 and finite, got {number}")
@@ -273,8 +311,7 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
             f"broker.keepalive_s must be at most {_MAX_KEEPALIVE_S}, "
             f"got {config.broker.keepalive_s}"
         )
-    if not 0 <= config.predictions.interval_s < math.inf:
-        wrong.append(f"predictions.interval_s must be >= 0, got {config.predictions.interval_s}")
+    wrong += _wrong_bounds(config)
     if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:
         wrong.append(
             f"state must be a path of at most {_MAX_STATE_PATH_BYTES} bytes, "
@@ -289,3 +326,17 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
     if wrong:
         raise ConfigError(f"{what}: {'; '.join(wrong)}")
     return config
+
+
+def _wrong_bounds(config: AgentConfig) -> list[str]:
+    wrong = []
+    for name, number in (
+        ("predictions.interval_s", config.predictions.interval_s),
+        ("limits.download_kbps", config.limits.download_kbps),
+        ("fetch.jitter_s", config.fetch.jitter_s),
+    ):
+        if not 0 <= number < math.inf:
+            wrong.append(f"{name} must be >= 0 and finite, got {number}")
+    if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
+        wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
+    return wrong

@@ -137,11 +137,18 @@ class Link:
         except (aiomqtt.MqttError, ValueError) as exc:
             raise FetchError(f"broker did not take a message: {exc}") from exc
 
-    async def retained(self, topics: list[str], *, timeout_s: float) -> list[bytes]:
-        """The retained messages of some topics.
+    async def retained(self, topics: list[str], *, timeout_s: float) -> dict[str, bytes]:
+        """Those retained messages of some topics that come.
+
+        Args:
+            topics: Which.
+            timeout_s: How long to wait for the next one, in seconds.
+
+        Returns:
+            Payloads by topic; not all where one did not come in time or the connection broke.
 
         Raises:
-            FetchError: Not all came within `timeout_s`, or the connection broke.
+            FetchError: The connection broke before one came.
         """
         client = self._client
         if client is None:
@@ -150,16 +157,16 @@ class Link:
         futures = {topic: loop.create_future() for topic in topics}
         self._wanted.update(futures)
         try:
-            async with asyncio.timeout(timeout_s):
-                await client.subscribe([(topic, 1) for topic in topics])
-                _stop_if_cancelled()
-                payloads: list[bytes] = await asyncio.gather(*futures.values())
-                return payloads
-        except TimeoutError as exc:
-            came = sum(f.done() and not f.cancelled() for f in futures.values())
-            raise FetchError(
-                f"broker gave {came} of {len(topics)} blob chunks in {timeout_s:.0f} s"
-            ) from exc
+            await client.subscribe([(topic, 1) for topic in topics])
+            _stop_if_cancelled()
+            waiting: set[asyncio.Future[bytes]] = set(futures.values())
+            while waiting:
+                came, waiting = await asyncio.wait(
+                    waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not came or any(future.exception() is not None for future in came):
+                    break
+            return self._came(futures)
         except aiomqtt.MqttError as exc:
             raise FetchError(f"broker was lost: {exc}") from exc
         finally:
@@ -187,6 +194,15 @@ class Link:
             with contextlib.suppress(aiomqtt.MqttError):
                 await self._client.unsubscribe(topic)
             _stop_if_cancelled()
+
+    @staticmethod
+    def _came(futures: dict[str, "asyncio.Future[bytes]"]) -> dict[str, bytes]:
+        done = {topic: future for topic, future in futures.items() if future.done()}
+        broken = [future.exception() for future in done.values() if future.exception()]
+        came = {topic: future.result() for topic, future in done.items() if not future.exception()}
+        if broken and not came:
+            raise FetchError(f"broker was lost: {broken[0]}")
+        return came
 
     async def _session(self) -> None:
         address = broker_address(self._config.url or "")

@@ -1,7 +1,8 @@
 """The archive: an OCI image layout in one uncompressed tar, every bit of it prescribed."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,9 +43,24 @@ from edgepack.bundle.tar_header import (
     render_header,
 )
 
-_BLOB_PREFIX = "blobs/sha256/"
+BLOB_PREFIX = "blobs/sha256/"
 _MAGIC = slice(257, 262)
 _HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What an archive says that it holds; nothing of it is verified.
+
+    Attributes:
+        model: The model's manifest.
+        signatures: The manifests of its signatures.
+        regions: Where each blob lies, by digest.
+    """
+
+    model: Descriptor
+    signatures: tuple[Descriptor, ...]
+    regions: Mapping[str, Region]
 
 
 def open_bundle(path: str | os.PathLike[str]) -> Bundle:
@@ -57,19 +73,10 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """
     path = Path(path)
     with open_regular(path) as (file, size_bytes):
-        if size_bytes > MAX_BUNDLE_BYTES:
-            raise BundleLimitError(
-                f"a bundle is at most {MAX_BUNDLE_BYTES} bytes, got {size_bytes}"
-            )
-        _check_magic(file, path.name)
-        regions = _members(file, size_bytes)
-        documents = [_document(file, regions, name) for name in (LAYOUT_NAME, INDEX_NAME)]
-    source = ArchiveBlobs(path, _blob_regions(regions))
-    if documents[0] != LAYOUT:
-        raise NotCanonicalError(f"{LAYOUT_NAME} must be {LAYOUT.decode()}, got something else")
-    model, signatures = parse_bundle_index(documents[1])
-    bundle = assemble(source, model, signatures)
-    if documents[1] != render_index(model, bundle.contract.version, signatures):
+        listing, index = _list(file, size_bytes, path.name)
+    source = ArchiveBlobs(path, listing.regions)
+    bundle = assemble(source, listing.model, listing.signatures)
+    if index != render_index(listing.model, bundle.contract.version, listing.signatures):
         raise NotCanonicalError(f"{INDEX_NAME} is not in its canonical form")
     extra = source.regions.keys() - {blob.digest for blob in bundle.blobs()}
     if extra:
@@ -78,6 +85,42 @@ def open_bundle(path: str | os.PathLike[str]) -> Bundle:
         for _ in verified_chunks(source, blob):
             pass
     return bundle
+
+
+def list_archive(file: BinaryIO, size_bytes: int, name: str) -> Listing:
+    """Read an archive's headers and index, and nothing else of it.
+
+    Args:
+        file: The archive, wherever it is; it must be able to seek.
+        size_bytes: Its size.
+        name: What to call it in an error.
+
+    Raises:
+        BundleError: It is no bundle's archive. No blob was looked at.
+    """
+    return _list(file, size_bytes, name)[0]
+
+
+def _list(file: BinaryIO, size_bytes: int, name: str) -> tuple[Listing, bytes]:
+    if size_bytes > MAX_BUNDLE_BYTES:
+        raise BundleLimitError(f"a bundle is at most {MAX_BUNDLE_BYTES} bytes, got {size_bytes}")
+    _check_magic(file, name)
+    regions = _members(file, size_bytes)
+    layout, index = (_document(file, regions, name) for name in (LAYOUT_NAME, INDEX_NAME))
+    check_layout(layout)
+    model, signatures = parse_bundle_index(index)
+    listing = Listing(model=model, signatures=signatures, regions=_blob_regions(regions))
+    return listing, index
+
+
+def check_layout(document: bytes) -> None:
+    """Refuse an `oci-layout` that is not the one that there is.
+
+    Raises:
+        NotCanonicalError: It is another.
+    """
+    if document != LAYOUT:
+        raise NotCanonicalError(f"{LAYOUT_NAME} must be {LAYOUT.decode()}, got something else")
 
 
 def _check_magic(file: BinaryIO, name: str) -> None:
@@ -119,7 +162,7 @@ def _pieces(bundle: Bundle, index: bytes) -> Iterator[bytes]:
     for name, data in ((LAYOUT_NAME, LAYOUT), (INDEX_NAME, index)):
         yield render_header(name, len(data)) + data + bytes(padding_bytes(len(data)))
     for blob in bundle.blobs():
-        yield render_header(_BLOB_PREFIX + blob.hex, blob.size_bytes)
+        yield render_header(BLOB_PREFIX + blob.hex, blob.size_bytes)
         yield from verified_chunks(bundle.source, blob)
         yield bytes(padding_bytes(blob.size_bytes))
     yield END
@@ -141,7 +184,7 @@ def _members(file: BinaryIO, size_bytes: int) -> dict[str, Region]:
             raise TruncatedError(
                 f"the archive ends at byte {size_bytes}, inside member {name[:80]!r}"
             )
-        _check_name(name, regions)
+        check_member_name(name, regions)
         regions[name] = Region(offset=offset + BLOCK_BYTES, size_bytes=content_bytes)
         file.seek(offset + BLOCK_BYTES + content_bytes)
         padding = _exactly(file, padding_bytes(content_bytes))
@@ -154,7 +197,12 @@ def _members(file: BinaryIO, size_bytes: int) -> dict[str, Region]:
     return regions
 
 
-def _check_name(name: str, regions: dict[str, Region]) -> None:
+def check_member_name(name: str, regions: Collection[str]) -> None:
+    """Refuse a member that may not follow those that came before it.
+
+    Raises:
+        BundleError: It stands twice, is out of order, or is nothing that a bundle has.
+    """
     if name in regions:
         raise DuplicateError(f"member {name[:80]!r} stands twice")
     if len(regions) >= MAX_MEMBERS:
@@ -166,11 +214,11 @@ def _check_name(name: str, regions: dict[str, Region]) -> None:
                 f"member {len(regions) + 1} must be {expected[0]}, got {name[:80]!r}"
             )
         return
-    hex_part = name.removeprefix(_BLOB_PREFIX)
+    hex_part = name.removeprefix(BLOB_PREFIX)
     if hex_part == name or len(hex_part) != 64 or not _HEX_DIGITS.issuperset(hex_part):
-        raise ExtraBlobError(f"member {name[:80]!r} is not a blob ({_BLOB_PREFIX}HEX)")
-    last = next(reversed(regions))
-    if last.startswith(_BLOB_PREFIX) and name < last:
+        raise ExtraBlobError(f"member {name[:80]!r} is not a blob ({BLOB_PREFIX}HEX)")
+    *_, last = regions
+    if last.startswith(BLOB_PREFIX) and name < last:
         raise NotCanonicalError(f"member {name[:80]!r} must stand before {last!r}")
 
 
@@ -203,7 +251,7 @@ def _exactly(file: BinaryIO, size_bytes: int) -> bytes:
 
 def _blob_regions(regions: dict[str, Region]) -> dict[str, Region]:
     return {
-        f"sha256:{name.removeprefix(_BLOB_PREFIX)}": region
+        f"sha256:{name.removeprefix(BLOB_PREFIX)}": region
         for name, region in regions.items()
-        if name.startswith(_BLOB_PREFIX)
+        if name.startswith(BLOB_PREFIX)
     }

@@ -34,6 +34,19 @@ class Binding:
     failures: tuple[type[Exception], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What an engine can run, as far as it tells without a model.
+
+    Attributes:
+        opsets: Operator domain → its newest version here.
+        operators: "domain::Operator", as variants name them.
+    """
+
+    opsets: Mapping[str, int]
+    operators: frozenset[str]
+
+
 class Session(Protocol):
     """One model, loaded. `run` may be called by several threads at once."""
 
@@ -126,4 +139,17 @@ class MappingEngine(Engine, Protocol):
 
         Raises:
             EngineError: As `open`.
+        """
+
+
+@runtime_checkable
+class TellingEngine(Engine, Protocol):
+    """An engine that tells what it can run."""
+
+    def abilities(self) -> Abilities:
+        """Tell it; imports the engine's package.
+
+        Raises:
+            EngineMissingError: The engine is not installed.
+            EngineError: This build does not tell.
         """

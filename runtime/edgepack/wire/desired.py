@@ -20,7 +20,7 @@ MAX_MODELS = 16
 MAX_GENERATION = 2**53 - 1  # beyond it JSON readers disagree about numbers
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _GROUP = re.compile(r"[^=\s]{1,64}=[^\r\n]{1,256}")
-_SOURCE = re.compile(r"(mqtt:|https?://.+|file:/.+)")
+_SOURCE = re.compile(r"(mqtt:|https?://.+|oci://.+|file:/.+)")
 
 
 class Mode(StrEnum):
@@ -74,7 +74,7 @@ class DesiredModel:
             the bundle can act (a rollback).
         archive_size_bytes: Size of the `.edgepack` file: the bound of a download.
         signatures: The signature manifests to fetch with it.
-        sources: Where to fetch, in order: "mqtt:", "http(s)://…", "file:/…".
+        sources: Where to fetch, in order: "mqtt:", "http(s)://…", "oci://…", "file:/…".
         floor: Smallest `sequence` that this device shall ever accept from now on.
         mode: install, or offer.
     """
@@ -174,7 +174,7 @@ def _wrong_in(model: DesiredModel) -> list[str]:
         if not _DIGEST.fullmatch(digest)
     ]
     wrong += [
-        f"{model.name}: source must be mqtt:, http(s)://… or file:/…, got {source[:80]!r}"
+        f"{model.name}: source must be mqtt:, http(s)://…, oci://… or file:/…, got {source[:80]!r}"
         for source in model.sources
         if not _SOURCE.fullmatch(source)
     ]

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edgepack.agent.disk import fsync_folder, make_folder, storage_error
+from edgepack.agent.install.landing import Landing
 
 _READ_ONLY = 0o444
+_FETCHED = "fetched"
 LOCAL = "local"  # staging of a file that somebody brought; all others are named by their digest
 
 
@@ -27,47 +29,58 @@ class BlobStore:
         self.layout = state_dir / "store"
         self.folder = self.layout / "blobs" / "sha256"
         self.staging = state_dir / "staging"
-        # A child that outlived a killed agent must not write into what this one verified.
+        # A child that outlived a killed agent must not write into what this one verified: what
+        # children see has another name in every run. What is being fetched only this process
+        # writes, and it stays for the next run to go on with.
         self._run = self.staging / os.urandom(4).hex()
+        self._fetched = self.staging / _FETCHED
         make_folder(self.folder)
         make_folder(self.staging)
 
-    def has(self, digest: str, size_bytes: int) -> bool:
-        """Whether a blob of that digest ("sha256:HEX") is here with the right size."""
-        try:
-            return (self.folder / _hex(digest)).stat().st_size == size_bytes
-        except OSError:
-            return False
+    def path(self, digest: str) -> Path:
+        """Where a blob of that digest ("sha256:HEX") is, or would be."""
+        return self.folder / _hex(digest)
 
     def clear_staging(self) -> None:
-        """Throw away what earlier, broken fetches left.
+        """Throw away what earlier runs left, but for what they had fetched.
 
         Raises:
             StoreError: The disk does not take it.
         """
         try:
-            shutil.rmtree(self.staging, ignore_errors=True)
-            make_folder(self.staging)
+            for folder in self.staging.iterdir():
+                if folder.name != _FETCHED:
+                    shutil.rmtree(folder, ignore_errors=True)
         except OSError as exc:
             raise storage_error(self.staging, exc) from exc
 
     def staging_for(self, digest: str) -> Path:
-        """A folder for the fetch of one bundle; an OCI layout grows in it."""
+        """A folder for the install of one bundle: an OCI layout, which children may read."""
         folder = self._run / _hex(digest)
         make_folder(folder / "blobs" / "sha256")
         return folder
 
+    def landing_for(self, digest: str) -> Landing:
+        """Where the blobs of one bundle arrive; goes on with what is there.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        return Landing(self._fetched / _hex(digest), self)
+
     def discard_staging(self, digest: str) -> None:
         """Throw away what was fetched of a bundle that is not wanted."""
-        shutil.rmtree(self._run / _hex(digest), ignore_errors=True)
+        for folder in (self._run, self._fetched):
+            shutil.rmtree(folder / _hex(digest), ignore_errors=True)
 
     def discard_staging_except(self, digests: Iterable[str]) -> None:
         """Throw away every fetch but those, and that of a local file."""
         kept = {LOCAL, *map(_hex, digests)}
-        with contextlib.suppress(FileNotFoundError):
-            for folder in self._run.iterdir():
-                if folder.name not in kept:
-                    shutil.rmtree(folder, ignore_errors=True)
+        for parent in (self._run, self._fetched):
+            with contextlib.suppress(FileNotFoundError):
+                for folder in parent.iterdir():
+                    if folder.name not in kept:
+                        shutil.rmtree(folder, ignore_errors=True)
 
     def adopt(self, staged_layout: Path, digests: Iterable[str]) -> None:
         """Move verified blobs into the store, durably.
@@ -93,7 +106,7 @@ class BlobStore:
             fsync_folder(self.folder)
         except OSError as exc:
             raise storage_error(self.folder, exc) from exc
-        shutil.rmtree(staged_layout, ignore_errors=True)
+        self.discard_staging(staged_layout.name)
 
     def collect(self, kept: Iterable[str]) -> int:
         """Delete every blob that is not in `kept`; the number of bytes that this freed."""

@@ -130,9 +130,33 @@ def self_test(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def describe_engine(job: dict[str, Any]) -> dict[str, Any]:
+    """Tell what an engine can run; nothing where it is not installed or does not tell."""
+    from edgepack.runtime import EngineError
+    from edgepack.runtime.engine import TellingEngine
+    from edgepack.runtime.engines import engine_named
+
+    try:
+        engine = engine_named(job["engine"])
+        if not isinstance(engine, TellingEngine):
+            return {}
+        abilities = engine.abilities()
+    except EngineError:
+        return {}
+    return {"opsets": dict(abilities.opsets), "operators": sorted(abilities.operators)}
+
+
 JOBS = {
     job.__name__: job
-    for job in (verify_desired, take_roots, seal, verify_file, verify_layout, self_test)
+    for job in (
+        verify_desired,
+        take_roots,
+        seal,
+        verify_file,
+        verify_layout,
+        self_test,
+        describe_engine,
+    )
 }
 
 

@@ -1,43 +1,35 @@
 """Getting a bundle onto this device, by the sources that the desired state names, in order.
 
-Over MQTT a bundle comes blob by blob, and what is in the store already is not fetched; over HTTP
-and from a file it comes whole. What arrives is NOT trusted yet: `verifying` comes next.
+Small documents come first, and nothing else before `preflight` says that the bundle can be
+installed here. What arrives is NOT trusted yet: `verifying` comes next.
 """
 
 import asyncio
 import hashlib
 import logging
-import os
-import shutil
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import FetchError, RejectedError
 from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.download import download, in_own_thread
-from edgepack.bundle import BundleError, blobs_of_manifest
-from edgepack.trust.errors import EdgepackError
+from edgepack.agent.install.device_facts import Device
+from edgepack.agent.install.landing import Landing
+from edgepack.agent.install.preflight import Need, Refusal, judge_contract, judge_space
+from edgepack.agent.install.sources.find import Sources
+from edgepack.agent.install.sources.source import Source
+from edgepack.bundle import BundleError, Contract, blobs_of_manifest, parse_contract
+from edgepack.bundle.errors import UnsupportedError
+from edgepack.bundle.limits import MAX_MANIFEST_BYTES
+from edgepack.bundle.manifest import parse_manifest
 from edgepack.wire.desired import BlobRef, DesiredModel
-from edgepack.wire.topics import CHUNK_BYTES, blob_topic, chunk_count
 
 logger = logging.getLogger(__name__)
 
-_WINDOW = 16
-_BLOBS_AT_ONCE = 4
-_CHUNK_TIMEOUT_S = 30.0
-_HEADROOM_BYTES = 16 * 1024 * 1024
-_MAX_MANIFEST_BYTES = 1024 * 1024
-
-
-class Retained(Protocol):
-    """What gives retained messages: the link."""
-
-    async def retained(self, topics: list[str], *, timeout_s: float) -> list[bytes]:
-        """Payloads of some topics, in their order."""
+_AGAIN_S = 1.0
+_PROGRESS_BYTES = 64 * 1024
+# One source's fault, which another source need not share.
+_OF_THE_SOURCE = frozenset({"bundle_invalid", "wrong_bundle"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +37,12 @@ class Fetched:
     """What a source gave.
 
     Attributes:
-        staging: The staging layout of this bundle.
-        file: A whole `.edgepack` file, or None when `staging` holds the single blobs.
+        staging: An OCI layout of this bundle, whole, its digests right.
+        signatures: The signature manifests that came with it.
     """
 
     staging: Path
-    file: Path | None
+    signatures: tuple[str, ...]
 
 
 class Fetcher:
@@ -58,171 +50,169 @@ class Fetcher:
 
     Args:
         blobs: The store.
-        link: Gives retained messages.
-        prefix: MQTT topic prefix.
-        max_bundle_bytes: Nothing larger is fetched.
+        sources: Opens sources.
+        device: What the device has.
+        jitter_s: The start is put off by a part of this, in seconds.
+        name: The device's id, which decides the part.
     """
 
     def __init__(
-        self, blobs: BlobStore, link: Retained, *, prefix: str, max_bundle_bytes: int
+        self,
+        blobs: BlobStore,
+        sources: Sources,
+        device: Device,
+        *,
+        jitter_s: float = 0.0,
+        name: str = "",
     ) -> None:
         self._blobs = blobs
-        self._link = link
-        self._prefix = prefix
-        self._max_bundle_bytes = max_bundle_bytes
-        self._downloads = 0
+        self._sources = sources
+        self._device = device
+        self._jitter_s = jitter_s
+        self._name = name
+        self._begun: set[str] = set()
 
     async def fetch(self, model: DesiredModel) -> Fetched:
         """Fetch one bundle, from the first source that gives it.
 
         Raises:
-            FetchError: No source gives it now; try again later.
-            RejectedError: It is too large, or what a source gives is not what was asked for.
+            FetchError: No source gives it now; try again later. What came is kept.
+            RejectedError: It cannot be installed here, or what sources give is not what was
+                asked for.
             StoreError: The disk does not take it.
         """
         self._check_size(model.archive_size_bytes)
         if not model.sources:
             raise RejectedError("not_on_disk", f"{model.digest} is not on this device")
-        staging = self._blobs.staging_for(model.digest)
-        problems = []
-        for source in model.sources:
-            try:
-                return await self._fetch_from(source, model, staging)
-            except FetchError as exc:
-                problems.append(str(exc))
-        raise FetchError("; ".join(problems))
-
-    async def _fetch_from(self, source: str, model: DesiredModel, staging: Path) -> Fetched:
-        if source == "mqtt:":
-            await self._fetch_blobs(model, staging)
-            return Fetched(staging=staging, file=None)
-        if source.startswith("file:"):
-            return Fetched(staging=staging, file=_local_file(source))
-        # a name of its own: an earlier try that was given up may still be writing
-        self._downloads += 1
-        file = staging / f"download-{self._downloads}.edgepack"
-        limit = model.archive_size_bytes or self._max_bundle_bytes
-        given_up = threading.Event()
+        await self._spread(model)
+        landing = self._blobs.landing_for(model.digest)
         try:
-            await in_own_thread(lambda: download(source, file, limit, given_up))
+            while True:
+                before_bytes = landing.written_bytes
+                try:
+                    return await self._from_any(model, landing)
+                except FetchError:
+                    # over a bad line every connection gets some of it
+                    if landing.written_bytes - before_bytes < _PROGRESS_BYTES:
+                        raise
+                await asyncio.sleep(_AGAIN_S)
         finally:
-            given_up.set()
-        return Fetched(staging=staging, file=file)
+            landing.give_up()
 
-    async def _fetch_blobs(self, model: DesiredModel, staging: Path) -> None:
-        first = BlobRef(digest=model.digest, size_bytes=model.manifest_size_bytes)
-        wanted: dict[str, BlobRef] = {}
-        for manifest in (first, *model.signatures):
-            if manifest.size_bytes > _MAX_MANIFEST_BYTES:
+    async def _spread(self, model: DesiredModel) -> None:
+        """Put the first try off, so that a fleet does not come all at once."""
+        if model.digest in self._begun or all(text.startswith("file:") for text in model.sources):
+            return
+        delay_s = start_delay_s(self._jitter_s, self._name, model.digest)
+        if delay_s:
+            logger.info("fetch.waiting model=%s seconds=%.1f", model.name, delay_s)
+            await asyncio.sleep(delay_s)
+        self._begun.add(model.digest)
+
+    async def _from_any(self, model: DesiredModel, landing: Landing) -> Fetched:
+        problems: list[FetchError | RejectedError] = []
+        for text in model.sources:
+            try:
+                source = self._sources.open(text, model)
+                try:
+                    return await self._from_one(source, model, landing)
+                finally:
+                    source.close()
+            except FetchError as exc:
+                problems.append(exc)
+            except RejectedError as exc:
+                if exc.reason not in _OF_THE_SOURCE:
+                    raise
+                problems.append(exc)
+        away = [str(exc) for exc in problems if isinstance(exc, FetchError)]
+        if not away:
+            raise problems[0]
+        raise FetchError("; ".join(map(str, problems)))
+
+    async def _from_one(self, source: Source, model: DesiredModel, landing: Landing) -> Fetched:
+        found = await source.describe(landing)
+        manifests = (found.manifest, *found.signatures)
+        for ref in manifests:
+            if ref.size_bytes > MAX_MANIFEST_BYTES:
                 raise RejectedError(
                     "too_large",
-                    f"manifest must be at most {_MAX_MANIFEST_BYTES} bytes, "
-                    f"got {manifest.size_bytes}",
+                    f"manifest must be at most {MAX_MANIFEST_BYTES} bytes, got {ref.size_bytes}",
                 )
-            path = await self._blob(manifest, staging)
+        await self._get(source, [found.manifest], landing)
+        try:
+            manifest = parse_manifest(landing.read(found.manifest))
+        except BundleError as exc:
+            raise RejectedError("bundle_invalid", str(exc)) from exc
+        model_blobs = [
+            BlobRef(digest=blob.digest, size_bytes=blob.size_bytes) for blob in manifest.blobs
+        ]
+        self._check_size(sum(ref.size_bytes for ref in model_blobs))
+        contract = BlobRef(
+            digest=manifest.contract.blob.digest, size_bytes=manifest.contract.blob.size_bytes
+        )
+        await self._get(source, [contract], landing)
+        await self._preflight(parsed_contract(landing.read(contract)), model_blobs, landing)
+        await self._get(source, found.signatures, landing)
+        named = {ref.digest: ref for ref in (*manifests, *model_blobs)}
+        for ref in found.signatures:
             try:
-                blobs = blobs_of_manifest(_read_file(path))
+                blobs = blobs_of_manifest(landing.read(ref))
             except BundleError as exc:
                 raise RejectedError("bundle_invalid", str(exc)) from exc
             for blob in blobs:
-                wanted[blob.digest] = BlobRef(digest=blob.digest, size_bytes=blob.size_bytes)
-            self._check_size(sum(ref.size_bytes for ref in wanted.values()))
-        some = asyncio.Semaphore(_BLOBS_AT_ONCE)
+                named[blob.digest] = BlobRef(digest=blob.digest, size_bytes=blob.size_bytes)
+        self._check_size(sum(ref.size_bytes for ref in named.values()))
+        await self._get(source, sorted(named.values(), key=lambda ref: ref.size_bytes), landing)
+        staging = self._blobs.staging_for(model.digest)
+        landing.lay_out(named.values(), staging)
+        return Fetched(staging=staging, signatures=tuple(ref.digest for ref in found.signatures))
 
-        async def fetch_one(ref: BlobRef) -> None:
-            async with some:
-                await self._blob(ref, staging)
+    async def _get(self, source: Source, refs: Sequence[BlobRef], landing: Landing) -> None:
+        missing = await asyncio.to_thread(_missing, refs, landing)
+        if missing:
+            await source.get(missing, landing)
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for ref in wanted.values():
-                    tasks.create_task(fetch_one(ref))
-        except* EdgepackError as group:
-            raise min(group.exceptions, key=_finality) from None
-
-    async def _blob(self, ref: BlobRef, staging: Path) -> Path:
-        name = ref.digest.removeprefix("sha256:")
-        path = staging / "blobs" / "sha256" / name
-        try:
-            stored = self._blobs.folder / name
-            if (
-                self._blobs.has(ref.digest, ref.size_bytes)
-                and await asyncio.to_thread(_sha256, stored) == name  # disks rot
-            ):
-                # a link, so that the staging layout is whole for verification
-                path.unlink(missing_ok=True)
-                os.link(stored, path)
-                return path
-            if path.exists() and await asyncio.to_thread(_sha256, path) == name:
-                return path
-            await self._chunks(ref, path)
-        except OSError as exc:
-            raise storage_error(path, exc) from exc
-        return path
-
-    async def _chunks(self, ref: BlobRef, path: Path) -> None:
-        count = chunk_count(ref.size_bytes)
-        digest = hashlib.sha256()
-        path.unlink(missing_ok=True)  # it may be a link to a blob of the store
-        with path.open("xb") as handle:
-            for start in range(0, count, _WINDOW):
-                window = range(start, min(count, start + _WINDOW))
-                topics = [blob_topic(self._prefix, ref.digest, index) for index in window]
-                chunks = await self._link.retained(topics, timeout_s=_CHUNK_TIMEOUT_S)
-                for index, chunk in zip(window, chunks, strict=True):
-                    expected = min(CHUNK_BYTES, ref.size_bytes - index * CHUNK_BYTES)
-                    if expected and not chunk:  # cleared while it was fetched
-                        raise FetchError(f"broker no longer has chunk {index} of {ref.digest}")
-                    if len(chunk) != expected:
-                        raise RejectedError(
-                            "bundle_invalid",
-                            f"chunk {index} of {ref.digest} must be {expected} bytes, "
-                            f"got {len(chunk)}",
-                        )
-                    digest.update(chunk)
-                    handle.write(chunk)
-        if f"sha256:{digest.hexdigest()}" != ref.digest:
-            path.unlink()
-            raise RejectedError(
-                "bundle_invalid", f"blob must be {ref.digest}, got sha256:{digest.hexdigest()}"
-            )
+    async def _preflight(
+        self, contract: Contract, blobs: Sequence[BlobRef], landing: Landing
+    ) -> None:
+        _refuse(judge_contract(contract, await self._device.facts(contract)))
+        missing = await asyncio.to_thread(_missing, blobs, landing)
+        left_bytes = sum(ref.size_bytes - landing.here_bytes(ref) for ref in missing)
+        need = Need(size_bytes=left_bytes, files=len(missing))
+        _refuse(judge_space(need, self._device.space()))
 
     def _check_size(self, size_bytes: int) -> None:
-        if size_bytes > self._max_bundle_bytes:
+        largest = self._sources.max_bundle_bytes
+        if size_bytes > largest:
             raise RejectedError(
-                "too_large",
-                f"bundle must be at most {self._max_bundle_bytes} bytes, got {size_bytes}",
-            )
-        free = shutil.disk_usage(self._blobs.staging).free
-        if free < 2 * size_bytes + _HEADROOM_BYTES:
-            raise RejectedError(
-                "disk_full",
-                f"{2 * size_bytes + _HEADROOM_BYTES} bytes must be free, got {free}",
+                "too_large", f"bundle must be at most {largest} bytes, got {size_bytes}"
             )
 
 
-def _finality(exc: BaseException) -> int:
-    """Of several failures, one that no other try mends is the one to tell."""
-    return 0 if isinstance(exc, RejectedError) else 1
+def start_delay_s(jitter_s: float, device: str, digest: str) -> float:
+    """When this device's turn is, in seconds: the same each time, evenly spread over devices."""
+    seed = hashlib.sha256(f"{device}\0{digest}".encode()).digest()
+    return jitter_s * int.from_bytes(seed[:8], "big") / 2**64
 
 
-def _local_file(source: str) -> Path:
+def parsed_contract(data: bytes) -> Contract:
+    """Read a contract.
+
+    Raises:
+        RejectedError: It is none, or needs what this agent does not know.
+    """
     try:
-        path = Path(unquote(urlsplit(source).path))
-        if not path.is_file():
-            raise FetchError(f"file {path} does not exist")
-    except (OSError, ValueError) as exc:  # no permission, a name that is too long
-        raise FetchError(f"{source[:200]} cannot be read: {exc}") from exc
-    return path
+        return parse_contract(data)
+    except UnsupportedError as exc:
+        raise RejectedError("unsupported", str(exc)) from exc
+    except BundleError as exc:
+        raise RejectedError("bundle_invalid", str(exc)) from exc
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise storage_error(path, exc) from exc
+def _missing(refs: Sequence[BlobRef], landing: Landing) -> list[BlobRef]:
+    return [ref for ref in refs if not landing.has(ref)]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _refuse(refusal: Refusal | None) -> None:
+    if refusal is not None:
+        raise RejectedError(refusal.reason, refusal.detail)

@@ -15,17 +15,21 @@ from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.chain import Who
 from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.desires import Desires
+from edgepack.agent.install.device_facts import Device
 from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.roots import ROOTS_FOLDER, Roots
 from edgepack.agent.install.sealing import Sealer
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.sources.find import Sources
+from edgepack.agent.install.sources.mqtt import Retained
 from edgepack.agent.install.worker import Worker
 from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
 from edgepack.runtime.contest.values import ContestLimits
 from edgepack.wire.desired import Desired
+from edgepack.wire.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +76,7 @@ class Installing:
             slots=slots,
             journal=journal,
             blobs=blobs,
-            fetcher=Fetcher(
-                blobs,
-                link,
-                prefix=config.prefix,
-                max_bundle_bytes=int(config.limits.max_bundle_mb * 1e6),
-            ),
+            fetcher=_fetcher(config, blobs, link, worker),
             worker=worker,
             serving=serving,
             announcer=publisher,
@@ -161,3 +160,16 @@ def _contest_limits(limits: LimitsConfig) -> ContestLimits:
         max_latency_ms=limits.max_latency_ms,
         max_memory_bytes=None if most_mb is None else int(most_mb * 1e6),
     )
+
+
+def _fetcher(config: AgentConfig, blobs: BlobStore, link: Retained, worker: Worker) -> Fetcher:
+    bytes_s = config.limits.download_kbps * 1000 / 8
+    sources = Sources(
+        link=link,
+        prefix=config.prefix,
+        config=config.fetch,
+        throttle=Throttle(bytes_s) if bytes_s else None,
+        max_bundle_bytes=int(config.limits.max_bundle_mb * 1e6),
+    )
+    device = Device(blobs.staging, config.device_classes, worker)
+    return Fetcher(blobs, sources, device, jitter_s=config.fetch.jitter_s, name=config.device)

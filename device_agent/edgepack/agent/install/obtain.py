@@ -123,18 +123,10 @@ class Obtainer:
             raise FetchError(f"the copy on disk is not good, fetching it anew: {exc}") from exc
 
     async def _verify(self, fetched: Fetched, model: DesiredModel) -> Verified:
-        if fetched.file is not None:
-            return await self._worker.verify_file(
-                fetched.file,
-                fetched.staging,
-                digest=model.digest,
-                name=model.name,
-                floors=self._slots.floors(),
-            )
         return await self._worker.verify_layout(
             fetched.staging,
             digest=model.digest,
-            signatures=tuple(ref.digest for ref in model.signatures),
+            signatures=fetched.signatures,
             name=model.name,
             floors=self._slots.floors(),
         )

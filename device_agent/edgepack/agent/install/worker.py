@@ -15,6 +15,7 @@ from typing import Any
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.journal import Stored
 from edgepack.runtime.contest.values import ContestLimits
+from edgepack.runtime.engine import Abilities
 from edgepack.runtime.options import SessionOptions
 from edgepack.trust.decode import encode
 
@@ -251,6 +252,23 @@ class Worker:
             failed=tuple(answer["failed"]),
             options=SessionOptions(**answer["options"]),
             fingerprint=str(answer["fingerprint"]),
+        )
+
+    async def describe_engine(self, engine: str) -> Abilities | None:
+        """What an engine can run; None where it does not tell.
+
+        Raises:
+            RejectedError: It crashed or hung.
+            StoreError: No child process can be started.
+        """
+        answer = await self._run(
+            {"job": "describe_engine", "engine": engine}, timeout_s=_VERIFY_TIMEOUT_S
+        )
+        if not answer:
+            return None
+        return Abilities(
+            opsets={str(domain): int(opset) for domain, opset in answer["opsets"].items()},
+            operators=frozenset(map(str, answer["operators"])),
         )
 
     async def _run(self, job: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:

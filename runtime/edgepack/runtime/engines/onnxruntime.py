@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from edgepack.bundle.contract import Datatype, TensorBinding, Variant
-from edgepack.runtime.engine import Binding, Engine, Session
+from edgepack.runtime.engine import Abilities, Binding, Engine, Session
 from edgepack.runtime.errors import (
     EngineError,
     EngineMissingError,
@@ -64,6 +64,23 @@ class OnnxRuntimeEngine:
     def prepare(self) -> None:
         """Import onnxruntime."""
         _import()
+
+    def abilities(self) -> Abilities:
+        """Tell the operators whose definitions this build has."""
+        state: Any = _import().capi.onnxruntime_pybind11_state
+        try:
+            schemas = [
+                (item.domain, item.name, item.since_version)
+                for item in state.get_all_operator_schema()
+            ]
+        except AttributeError as exc:  # a build without the definitions
+            raise EngineError(f"{_NAME} does not tell its operators") from exc
+        opsets: dict[str, int] = {}
+        for domain, _, version in schemas:
+            opsets[domain] = max(version, opsets.get(domain, 0))
+        opsets["ai.onnx"] = opsets.get("", 0)
+        operators = frozenset(f"{domain or 'ai.onnx'}::{name}" for domain, name, _ in schemas)
+        return Abilities(opsets=opsets, operators=operators)
 
     def check(self, variant: Variant) -> None:
         """Refuse another engine's variant and operator domains that this build does not have."""

@@ -1,0 +1,20 @@
+"""A small HTTP client: bounded in size and time, for files, ranges of files, and registries.
+
+Blocking: a caller gives it a thread. Imported only where something is fetched, because
+`http.client` brings megabytes with it.
+"""
+
+from edgepack.wire.http.client import HttpClient, Response
+from edgepack.wire.http.credentials import Credentials, read_credentials
+from edgepack.wire.http.settings import HttpSettings
+from edgepack.wire.http.url import HttpUrl, parse_url
+
+__all__ = [
+    "Credentials",
+    "HttpClient",
+    "HttpSettings",
+    "HttpUrl",
+    "Response",
+    "parse_url",
+    "read_credentials",
+]
