@@ -9,17 +9,26 @@ import pytest
 from onnx import helper
 from runtime_models import (
     FakeBundle,
+    binding_of,
     bundle_of,
     compress_bundle,
     graph_bytes,
     linear_bundle,
     tensor,
+    text_bundle,
     tflite_bundle_of,
 )
-from support.tflite_files import linear_file, two_outputs_file
+from support.tflite_files import (
+    Op,
+    Tensor,
+    linear_file,
+    quantized_file,
+    tflite_bytes,
+    two_outputs_file,
+)
 
-from edgepack.bundle.contract import Datatype, EngineRequirements
-from edgepack.runtime import EngineError, SessionOptions, UnsupportedModelError
+from edgepack.bundle.contract import Datatype, EngineRequirements, TensorBinding
+from edgepack.runtime import EngineError, InputError, SessionOptions, UnsupportedModelError, load
 from edgepack.runtime.engines import engine_named, engine_names
 
 WEIGHTS = np.array([[1.0, 0.0], [0.5, -1.0], [0.0, 2.0]], np.float32)
@@ -47,18 +56,110 @@ def tflite_two_outputs(engine: str) -> FakeBundle:
     return tflite_bundle_of(two_outputs_file(), [x], OUTPUTS, engine=engine)
 
 
+def onnx_free() -> FakeBundle:
+    """Gives x + x of any number of rows and columns."""
+    file = graph_bytes(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        [("x", Datatype.FP32, (-1, -1))],
+        [("y", Datatype.FP32, (-1, -1))],
+    )
+    return bundle_of(file, *FREE)
+
+
+def tflite_free(engine: str) -> FakeBundle:
+    """Gives x + x of any number of rows and columns."""
+    file = tflite_bytes(
+        [Tensor(name=name, shape=(-1, -1)) for name in "xy"],
+        [Op(kind="ADD", inputs=["x", "x"], outputs=["y"], options_class="AddOptions")],
+        ["x"],
+        ["y"],
+    )
+    return tflite_bundle_of(file, *FREE, engine=engine)
+
+
+def onnx_quantized(batch: int | None) -> FakeBundle:
+    """Takes int8 and gives it back."""
+    rows = -1 if batch is None else batch
+    file = graph_bytes(
+        [helper.make_node("Identity", ["qx"], ["qy"])],
+        [("qx", Datatype.INT8, (rows, 2))],
+        [("qy", Datatype.INT8, (rows, 2))],
+    )
+    return bundle_of(file, *PAIR, precision="int8", **quantized_bindings(batch))
+
+
+def tflite_quantized(engine: str, batch: int | None) -> FakeBundle:
+    """Takes int8 and gives it back."""
+    file = quantized_file(-1 if batch is None else batch)
+    return tflite_bundle_of(
+        file, *PAIR, engine=engine, precision="int8", **quantized_bindings(batch)
+    )
+
+
+def quantized_bindings(batch: int | None) -> dict[str, list[TensorBinding]]:
+    """Of x and y: int8, scale 0.5, zero point 3."""
+    affine = {"dtype": Datatype.INT8, "scale": 0.5, "zero_point": 3, "batch": batch}
+    (x,), (y,) = PAIR
+    return {
+        "input_bindings": [binding_of(x, tensor="qx", **affine)],
+        "output_bindings": [binding_of(y, tensor="qy", **affine)],
+    }
+
+
+def tflite_fixed(engine: str, batch: int) -> FakeBundle:
+    """Gives x @ WEIGHTS, so many rows at a time."""
+    x, y = tensor("x", Datatype.FP32, (-1, 3)), tensor("y", Datatype.FP32, (-1, 2))
+    return tflite_bundle_of(
+        linear_file(WEIGHTS, batch=batch),
+        [x],
+        [y],
+        engine=engine,
+        input_bindings=[binding_of(x, batch=batch)],
+        output_bindings=[binding_of(y, batch=batch)],
+    )
+
+
+def tflite_text(engine: str) -> FakeBundle:
+    """Takes text, which no interpreter is given."""
+    word = tensor("x", Datatype.BYTES, (-1, 1))
+    same = tensor("y", Datatype.BYTES, (-1, 1))
+    file = tflite_bytes(
+        [
+            Tensor(name="x", shape=(1, 1), dtype="str"),
+            Tensor(name="shape", shape=(2,), dtype="int32", value=np.array([1, 1], np.int32)),
+            Tensor(name="y", shape=(1, 1), dtype="str"),
+        ],
+        [Op(kind="RESHAPE", inputs=["x", "shape"], outputs=["y"])],
+        ["x"],
+        ["y"],
+    )
+    return tflite_bundle_of(file, [word], [same], engine=engine)
+
+
+FREE = [tensor("x", Datatype.FP32, (-1, -1))], [tensor("y", Datatype.FP32, (-1, -1))]
+PAIR = [tensor("x", Datatype.FP32, (-1, 2))], [tensor("y", Datatype.FP32, (-1, 2))]
 OUTPUTS = [tensor("sum", Datatype.FP32, (-1, 2)), tensor("sq", Datatype.FP32, (-1, 2))]
 # How each engine's files of the same models are made, and operators that it has.
 ENGINES = {
     "onnxruntime": {
         "linear": lambda: linear_bundle(WEIGHTS),
         "two": two_outputs,
+        "free": onnx_free,
+        "fixed": lambda batch: linear_bundle(WEIGHTS, batch=batch),
+        "quantized": onnx_quantized,
+        "text": text_bundle,
+        "takes_text": True,
         "operators": {"": 17},
     },
     **{
         name: {
             "linear": functools.partial(tflite_linear, name),
             "two": functools.partial(tflite_two_outputs, name),
+            "free": functools.partial(tflite_free, name),
+            "fixed": functools.partial(tflite_fixed, name),
+            "quantized": functools.partial(tflite_quantized, name),
+            "text": functools.partial(tflite_text, name),
+            "takes_text": False,
             "operators": {"FULLY_CONNECTED": 1},
         }
         for name in ("litert", "tflite-runtime")
@@ -174,6 +275,77 @@ def test_options_do_not_change_answers(name, options):
     x = np.ones((2, 3), np.float32)
 
     np.testing.assert_array_equal(x @ WEIGHTS, session.run([x])[0])
+
+
+CALLS = 4  # the first take the plain path, the later ones may take the quick one
+
+
+def test_tensors_have_the_names_of_the_contract(name):
+    """Callers never see what the file calls them, nor in which order."""
+    with load(ENGINES[name]["two"]()) as model:
+        for _ in range(CALLS):
+            answer = model.predict({"x": [[3, 4]]})
+
+            assert {"sum": [[6, 8]], "sq": [[9, 16]]} == {k: v.tolist() for k, v in answer.items()}
+        with pytest.raises(InputError, match="x"):
+            model.predict({"input_1": [[3, 4]]})
+
+
+@pytest.mark.parametrize("rows", [(1, 2), (3, 5), (1, 7), (2, 1)])
+def test_free_dimensions_are_free(name, rows):
+    """Not the batch only: the interpreter is given each shape anew, and answers in it."""
+    with load(ENGINES[name]["free"]()) as model:
+        for shape in (rows, (2, 3), rows, (4, 4), rows):
+            x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+            np.testing.assert_array_equal(x + x, model.predict({"x": x})["y"])
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_is_the_runtimes_affair(name, batch):
+    """Any number of rows is answered, the last few in a batch that is filled up."""
+    with load(ENGINES[name]["fixed"](batch)) as model:
+        for rows in (1, 7, 4, 0, 1, 4, 4):
+            x = np.arange(rows * 3, dtype=np.float32).reshape(rows, 3)
+            np.testing.assert_allclose(x @ WEIGHTS, model.predict({"x": x})["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [None, 1])
+def test_quantized_tensors_are_real_numbers_to_the_caller(name, batch):
+    """Scale and zero point are applied, and what does not fit is cut to the ends."""
+    with load(ENGINES[name]["quantized"](batch)) as model:
+        for _ in range(CALLS):
+            answer = model.predict({"x": [[0.0, 1.0], [-0.3, 999.0], [-999.0, 62.0]]})["y"]
+
+            assert [[0.0, 1.0], [-0.5, 62.0], [-65.5, 62.0]] == answer.tolist()
+            assert np.float32 == answer.dtype
+
+
+def test_text_is_answered_or_refused_when_the_model_is_loaded(name):
+    """An engine that has no text says so in one line, before the first prediction."""
+    if not ENGINES[name]["takes_text"]:
+        with pytest.raises(UnsupportedModelError, match="must be of numbers, got text"):
+            load(ENGINES[name]["text"]())
+        return
+    with load(ENGINES[name]["text"]()) as model:
+        for word in ("näïve", "", "two words"):
+            answer = model.predict({"word": [[word]], "number": [[2.0]]})
+
+            assert ([word], [4.0]) == (answer["same"].tolist(), answer["twice"].tolist())
+
+
+@pytest.mark.parametrize("options", [SessionOptions(), SessionOptions(threads=2)])
+def test_several_threads_may_ask_one_model(name, options):
+    """Each gets its own answer, in shapes that differ from the others'."""
+    with load(ENGINES[name]["linear"](), options=options) as model:
+
+        def use(index: int) -> bool:
+            x = np.full((1 + index % 3, 3), index, np.float32)
+            return all(
+                np.array_equal(x @ WEIGHTS, model.predict({"x": x})["y"]) for _ in range(200)
+            )
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [True] * 8 == list(pool.map(use, range(8)))
 
 
 def test_damaged_files_are_one_line_errors(name):
