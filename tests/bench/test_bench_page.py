@@ -4,11 +4,12 @@ from html.parser import HTMLParser
 import joblib
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier
 
 from edgepack.bench import BenchError
-from edgepack.bench.page import render_page
+from edgepack.bench.page import charts, render_page
 from edgepack.bundle import Part, media_types, open_bundle, write_bundle
 from edgepack.cli.main import main
 from edgepack.converter import ConvertRequest, convert
@@ -93,6 +94,9 @@ def test_the_figures_of_the_page_are_the_evidence(bundle_path):
     right = sum(confusion["counts"][i][i] for i in range(len(confusion["truth"])))
     assert right / evidence["rows"] == pytest.approx(evidence["original"]["accuracy"]["value"])
     page = render_page(bundle)
+    assert sorted(map(int, evidence["original"]["recall"])) == list(
+        map(int, evidence["original"]["confusion"]["truth"])
+    )
     for name, recall in evidence["original"]["recall"].items():
         assert f"<td>{name}</td>" in page
         assert f"{recall['value']:.3f} [{recall['interval'][0]:.3f}" in page
@@ -140,3 +144,34 @@ def test_a_bundle_without_evidence_says_so(evidence, line, bundle_path, tmp_path
     """One line instead of half a page."""
     with pytest.raises(BenchError, match=line):
         render_page(open_bundle(changed(bundle_path, tmp_path, evidence)))
+
+
+def test_the_page_of_a_regressor_shows_its_errors(tmp_path):
+    """Quality is R² to the truth, the errors stand in a table, and nothing is a Python value."""
+    x, y = load_diabetes(return_X_y=True)
+    joblib.dump(Ridge().fit(x, y), tmp_path / "ridge.joblib")
+    np.savez(tmp_path / "rows.npz", X=x, y=y)
+    request = ConvertRequest(
+        model=tmp_path / "ridge.joblib",
+        data=tmp_path / "rows.npz",
+        output=tmp_path,
+        formats=("onnx",),
+        keys=None,
+    )
+    page = render_page(open_bundle(convert(request).path))
+    assert "R² to the truth" in page
+    assert "Errors against the truth" in page
+    assert ">None<" not in page
+
+
+def test_names_that_would_lie_on_each_other_stand_together():
+    """Of candidates in one place every name can be read once, those far off apart."""
+    sizes = {"a": 1000, "b": 1010, "c": 1020, "d": 4000}
+    dots = [
+        charts.Dot(name=name, size_bytes=size, value=0.9, low=0.9, high=0.9, kept=True)
+        for name, size in sizes.items()
+    ]
+    assert [["a", "b", "c"], ["d"]] == [
+        [dot.name for dot in group] for group in charts.neighbours(dots)
+    ]
+    assert [] == charts.neighbours([])

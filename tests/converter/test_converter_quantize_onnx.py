@@ -338,3 +338,28 @@ def test_graphs_inside_nodes_keep_their_sight_of_the_outside():
     for sign in (1, -1):
         x = {"x": sign * np.ones((2, 16), np.float32)}
         np.testing.assert_allclose(answers(file, x)[0], answers(data, x)[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_biases_are_rows_as_scikit_learn_has_them(per_channel):
+    """A bias (1, N) is the same as one (N,), with a scale for each channel too."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "w": rng.normal(size=(8, 64)),
+        "b": rng.normal(size=(1, 64)),
+        "v": rng.normal(size=(64, 16)) / 8,
+        "c": rng.normal(size=(1, 16)),
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["n"]),
+        helper.make_node("Add", ["n", "c"], ["y"]),
+    ]
+    file = model_bytes(nodes, [("x", (None, 8))], [("y", (None, 16))], constants)
+    feeds = {"x": rng.normal(size=(64, 8)).astype(np.float32)}
+    wish = Quantization(scheme="static", reduce_range=True, per_channel=per_channel)
+    data, _ = quantize_onnx(file, feeds, wish)
+    (expected,), (got,) = answers(file, feeds), answers(data, feeds)
+    assert np.sqrt(np.mean((got - expected) ** 2)) < 0.03 * expected.std()

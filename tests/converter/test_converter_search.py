@@ -15,6 +15,7 @@ from edgepack.converter.draft import Draft
 from edgepack.converter.errors import WorkerError
 from edgepack.converter.parity import HeldOut
 from edgepack.converter.search.cache import AnswerCache, key_of, state_of
+from edgepack.converter.search.evidence import class_order
 from edgepack.converter.search.pareto import Point, dominated
 from edgepack.converter.search.plans import Pinned, Plan, plans_for
 from edgepack.converter.search.verdict import judge_outputs
@@ -103,6 +104,12 @@ def test_tflite_has_one_kind_of_integers() -> None:
         plan.wish.weight,
         plan.wish.reduce_range,
     )
+
+
+def test_classes_are_listed_as_the_model_has_them() -> None:
+    """Then by number, so that 10 comes after 9, and other text last."""
+    assert ["up", "down"] == sorted(["down", "up"], key=class_order(["up", "down"]))
+    assert ["-1", "2", "10", "b"] == sorted(["b", "10", "2", "-1"], key=class_order([]))
 
 
 def test_a_plan_is_made_for_what_was_asked_only() -> None:

@@ -1,6 +1,7 @@
 """Plots as SVG text. The only module that knows matplotlib."""
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,19 +39,41 @@ def size_against_quality(dots: Sequence[Dot], quality: str) -> str:
             markerfacecolor=colour if dot.kept else "none",
             capsize=3,
         )
-        if dot.kept:  # the others are in the table; their names would lie on each other
-            place = (dot.size_bytes / 1024, dot.value)
-            axes.annotate(dot.name, place, xytext=(6, 5), textcoords="offset points", rotation=20)
+    for index, group in enumerate(neighbours([dot for dot in dots if dot.kept])):
+        above = index % 2 == 0
+        axes.annotate(
+            "\n".join(dot.name for dot in group),
+            (group[0].size_bytes / 1024, max(dot.value for dot in group)),
+            xytext=(5, 6 if above else -6),
+            textcoords="offset points",
+            verticalalignment="bottom" if above else "top",
+            fontsize=8,
+        )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
-    axes.margins(x=0.25, y=0.2)
+    axes.margins(x=0.25, y=0.45)
     bottom, top = axes.get_ylim()
     middle, half = (bottom + top) / 2, max((top - bottom) / 2, _LEAST_SPAN / 2)
     axes.set_ylim(middle - half, middle + half)
     axes.set_xlabel("size, KiB")
     axes.set_ylabel(quality)
     return _svg(figure)
+
+
+def neighbours(dots: Sequence[Dot]) -> list[list[Dot]]:
+    """Dots by size, those whose names would lie on each other together."""
+    if not dots:
+        return []
+    room = math.log(max(d.size_bytes for d in dots) / min(d.size_bytes for d in dots)) / 6
+    groups: list[list[Dot]] = []
+    for dot in sorted(dots, key=lambda dot: dot.size_bytes):
+        first = groups[-1][0] if groups else None
+        if first is not None and math.log(dot.size_bytes / first.size_bytes) <= room:
+            groups[-1].append(dot)
+        else:
+            groups.append([dot])
+    return groups
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], what: str) -> str:

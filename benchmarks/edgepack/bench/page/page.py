@@ -1,6 +1,6 @@
 """The page: sections of text, tables and plots. Everything that a bundle says is escaped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
 
 from edgepack.bench.page import charts
@@ -13,23 +13,11 @@ from edgepack.bench.page.evidence import (
     read_object,
     shown,
 )
+from edgepack.bench.page.tables import STYLE, table
 from edgepack.bench.report import BenchReport
 from edgepack.bundle import Bundle
 
 _MOST_CELLS = 32
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;
-color:#1c1f23;background:#fff}
-h1{margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:1px solid #ccc}
-table{border-collapse:collapse;margin:.6rem 0;display:block;overflow-x:auto}
-td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-.yes{color:#1d7a3a}.no{color:#b04a3a}.dim{color:#667}code{font-size:.9em;overflow-wrap:anywhere}
-svg{max-width:100%;height:auto;background:#fff;border-radius:4px}
-@media(prefers-color-scheme:dark){body{color:#e6e8ea;background:#16181b}
-td,th{border-color:#333}h2{border-color:#444}.dim{color:#9aa}}
-"""
 
 
 def render_page(bundle: Bundle, bench: BenchReport | None = None) -> str:
@@ -60,7 +48,7 @@ def render_page(bundle: Bundle, bench: BenchReport | None = None) -> str:
         '</title><meta name="viewport" content="width=device-width,initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
+        f"<style>{STYLE}</style></head><body><h1>{escape(title)}</h1>"
         + "\n".join(sections)
         + "</body></html>\n"
     )
@@ -85,12 +73,13 @@ def _head(bundle: Bundle, evidence: Evidence) -> Iterator[str]:
         for kind, specs in (("input", contract.inputs), ("output", contract.outputs))
         for spec in specs
     ]
-    yield _table(("tensor", "", "type", "shape", "columns"), rows)
+    yield table(("tensor", "", "type", "shape", "columns"), rows)
 
 
 def _candidates(evidence: Evidence) -> Iterator[str]:
     yield "<h2>Size against quality</h2>"
     quality = _quality_name(evidence)
+    drops = not quality.startswith("agreement")
     dots = [
         charts.Dot(
             name=item.name,
@@ -105,7 +94,11 @@ def _candidates(evidence: Evidence) -> Iterator[str]:
     ]
     if dots:
         yield charts.size_against_quality(dots, quality)
-        yield ('<p class="dim">Filled: packed. Hollow: left out. Bars: 95 % intervals.</p>')
+        against = " of the difference from the original" if drops else ""
+        yield (
+            '<p class="dim">Filled: packed. Hollow: left out. Bars and brackets: 95 % interval'
+            f"{against}.</p>"
+        )
     rows = []
     for item in evidence.candidates:
         figures = next(iter(_measured(item, evidence)), None)
@@ -113,21 +106,32 @@ def _candidates(evidence: Evidence) -> Iterator[str]:
             [
                 escape(item.name),
                 "" if item.size_bytes is None else f"{item.size_bytes:,}",
-                "" if figures is None else f"{figures[0]:.4f} [{figures[1]:.4f}, {figures[2]:.4f}]",
+                "" if figures is None else _with_interval(*figures),
                 '<span class="yes">packed</span>'
                 if item.kept
                 else '<span class="no">left out</span>',
                 escape(item.reason or ""),
             ]
         )
-    yield _table(("candidate", "bytes", quality, "", "why"), rows, numbers={1, 2})
+    yield table(("candidate", "bytes", quality, "", "why"), rows, numbers={1, 2}, kind="why")
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.4f}" if low == high else f"{value:.4f} [{low:.4f}, {high:.4f}]"
 
 
 def _quality_name(evidence: Evidence) -> str:
     if evidence.original.accuracy is not None:
         return "accuracy"
     metrics = {item.parity.metric for item in evidence.candidates if item.parity is not None}
-    return "agreement with the original" if "agreement" in metrics else "R² to the original"
+    if "agreement" in metrics:
+        return "agreement with the original"
+    return f"R² to the {'truth' if _has_true_numbers(evidence) else 'original'}"
+
+
+def _has_true_numbers(evidence: Evidence) -> bool:
+    parities = [item.parity for item in evidence.candidates if item.parity is not None]
+    return any("r2_truth" in parity.figures for parity in parities)
 
 
 def _measured(item: CandidateLine, evidence: Evidence) -> Iterator[tuple[float, float, float]]:
@@ -137,8 +141,9 @@ def _measured(item: CandidateLine, evidence: Evidence) -> Iterator[tuple[float, 
         return
     original = evidence.original.accuracy
     figures = parity.figures
-    if original is not None and "accuracy" in figures:
-        value = figures["accuracy"]
+    name = "accuracy" if original is not None else "r2_truth"
+    if name in figures:
+        value = figures[name]
         drop = figures.get("drop")
         if drop is None:
             yield value, value, value
@@ -152,7 +157,9 @@ def _measured(item: CandidateLine, evidence: Evidence) -> Iterator[tuple[float, 
 
 def _classes(evidence: Evidence) -> Iterator[str]:
     models = {"original": evidence.original, **evidence.variants}
-    names = list(evidence.original.recall)
+    confusion = evidence.original.confusion
+    names = [*(confusion.truth if confusion is not None else evidence.original.recall)]
+    names = [name for name in names if name in evidence.original.recall]
     if not names:
         return
     yield "<h2>Recall of each class</h2>"
@@ -168,7 +175,7 @@ def _classes(evidence: Evidence) -> Iterator[str]:
             )
         rows.append(cells)
     head = ("class", "rows", *map(escape, models))
-    yield _table(head, rows, numbers=set(range(1, len(head))))
+    yield table(head, rows, numbers=set(range(1, len(head))))
     yield "<h2>Confusion</h2><p class='dim'>Rows: the truth. Columns: the answer.</p>"
     for name, model in models.items():
         if model.confusion is not None:
@@ -205,9 +212,22 @@ def _differences(evidence: Evidence) -> Iterator[str]:
                 ]
             )
     head = ("variant", "output", "agreement", "largest difference", "SQNR, dB")
-    yield _table(head, rows, numbers={2, 3, 4})
+    yield table(head, rows, numbers={2, 3, 4})
+    yield from _errors(evidence)
     for name, variant in evidence.variants.items():
         yield from _histograms(name, variant)
+
+
+def _errors(evidence: Evidence) -> Iterator[str]:
+    models = {"original": evidence.original, **evidence.variants}
+    rows = [
+        [escape(name), shown(model.mae), shown(model.rmse)]
+        for name, model in models.items()
+        if model.mae is not None and model.rmse is not None
+    ]
+    if rows:
+        yield "<h3>Errors against the truth</h3>"
+        yield table(("model", "mean absolute", "root of mean square"), rows, numbers={1, 2})
 
 
 def _histograms(name: str, variant: Quality) -> Iterator[str]:
@@ -264,7 +284,7 @@ def _latency(bench: BenchReport | None) -> Iterator[str]:
         for item in bench.variants
     ]
     head = ("variant", "engine", "p50, ms", "p99, ms", "load, ms", "")
-    yield _table(head, rows, numbers={2, 3, 4})
+    yield table(head, rows, numbers={2, 3, 4})
     yield (
         '<p class="dim">One sample at a time, one thread. A device has its own figures: it '
         "measures every variant before it chooses.</p>"
@@ -280,25 +300,11 @@ def _origin(bundle: Bundle, evidence: Evidence) -> Iterator[str]:
         ]
     ]
     for key, value in sorted(read_object(bundle, "provenance.json").items()):
-        if isinstance(value, dict):
+        if value is None:
+            text = "none"
+        elif isinstance(value, dict):
             text = ", ".join(f"{name} {item}" for name, item in sorted(value.items()))
         else:
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         rows.append([escape(key), escape(text)])
-    yield _table(("what", ""), rows)
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int] | None = None
-) -> str:
-    """A table of HTML cells."""
-    numbers = numbers or set()
-
-    def cells(tag: str, values: Sequence[str]) -> str:
-        return "".join(
-            f'<{tag} class="n">{value}</{tag}>' if index in numbers else f"<{tag}>{value}</{tag}>"
-            for index, value in enumerate(values)
-        )
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
+    yield table(("what", ""), rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
-from onnx import ModelProto, shape_inference, version_converter
+from onnx import ModelProto, numpy_helper, shape_inference, version_converter
 
 from edgepack.converter.errors import UnsupportedModelError, one_line
 from edgepack.converter.onnx_graph import clean
@@ -32,6 +32,7 @@ def prepare(data: bytes) -> ModelProto:
         version = next(item.version for item in model.opset_import if not item.domain)
         if version < _LEAST_OPSET:
             model = version_converter.convert_version(model, _LEAST_OPSET)
+        _flatten_biases(model)
         model = _typed(model)
     except Exception as exc:
         raise UnsupportedModelError(f"the model cannot be prepared: {one_line(exc)}") from exc
@@ -72,6 +73,28 @@ def _typed(model: ModelProto) -> ModelProto:
         return shape_inference.infer_shapes(model)
     except Exception:  # noqa: BLE001  (a graph that it cannot infer still runs)
         return model
+
+
+def _flatten_biases(model: ModelProto) -> None:
+    """Give a Gemm whose bias is one row (1, N) the same as (N,), in place.
+
+    scikit-learn's networks have such rows, and onnxruntime's quantizer fails on one with a scale
+    for each channel.
+    """
+    constants = {item.name: item for item in model.graph.initializer}
+    taken = set(constants) | {name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        bias = constants.get(node.input[2]) if node.op_type == "Gemm" and node.input[2:] else None
+        if bias is None or len(bias.dims) != 2 or bias.dims[0] != 1:
+            continue
+        name = f"{bias.name}_flat"
+        while name in taken and name not in constants:
+            name += "_"
+        if name not in constants:
+            flat = model.graph.initializer.add()
+            flat.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias).reshape(-1), name))
+            constants[name] = flat
+        node.input[2] = name
 
 
 def _name_nodes(model: ModelProto) -> None:

@@ -4,7 +4,7 @@ Everything here is of the held-out rows, which calibration never saw. Nothing he
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,7 +104,8 @@ def _quality(proof: Proof, outputs: Mapping[str, Array]) -> dict[str, JsonValue]
     labels = labels_of(outputs, proof.draft.class_names)
     right = same_labels(truth, labels)
     low, high = wilson_interval(int(right.sum()), len(right))
-    names = sorted({str(item) for item in truth.tolist()})[:_MOST_CLASSES]
+    order = class_order(proof.draft.class_names)
+    names = sorted({str(item) for item in truth.tolist()}, key=order)[:_MOST_CLASSES]
     text = np.array([str(item) for item in truth.tolist()])
     guessed = np.array([str(item) for item in labels.tolist()])
     recall: dict[str, JsonValue] = {}
@@ -113,7 +114,7 @@ def _quality(proof: Proof, outputs: Mapping[str, Array]) -> dict[str, JsonValue]
         hits, count = int((right & mine).sum()), int(mine.sum())
         interval = wilson_interval(hits, count)
         recall[name] = {"value": hits / count, "interval": list(interval), "rows": count}
-    others = sorted(set(guessed.tolist()) - set(names))[: _MOST_CLASSES - len(names)]
+    others = sorted(set(guessed.tolist()) - set(names), key=order)[: _MOST_CLASSES - len(names)]
     classes = [*names, *others]
     counts: list[JsonValue] = [
         [int(((text == row) & (guessed == column)).sum()) for column in classes] for row in names
@@ -123,6 +124,20 @@ def _quality(proof: Proof, outputs: Mapping[str, Array]) -> dict[str, JsonValue]
         "recall": recall,
         "confusion": {"truth": list(names), "answer": list(classes), "counts": counts},
     }
+
+
+def class_order(class_names: Sequence[str]) -> Callable[[str], tuple[int, float, str]]:
+    """How classes are listed: as the model has them, then by number, then by text."""
+    places = {name: place for place, name in enumerate(class_names)}
+
+    def place(name: str) -> tuple[int, float, str]:
+        if name in places:
+            return 0, places[name], name
+        digits = name.removeprefix("-")
+        number = digits.isascii() and digits.isdigit()
+        return (1, int(name), name) if number else (2, 0, name)
+
+    return place
 
 
 def _regression(truth: Array, value: Array) -> dict[str, JsonValue]:
