@@ -29,7 +29,8 @@ def bundle(tmp_path, keys):
 def test_installing_while_no_agent_runs(agent, bundle):
     """The next start goes on with the probation."""
     done = agent.command("install", str(bundle))
-    assert (0, "tiny: serving 1.0.0 (onnx-fp32), probation\n") == (done.returncode, done.stdout)
+    expected = "tiny: serving 1.0.0 (onnx-fp32), probation, held (install by hand)\n"
+    assert (0, expected) == (done.returncode, done.stdout)
     with running(agent):
         wait_until(
             lambda: "confirmed" in agent.command("status").stdout, "confirmed after the start"
@@ -136,3 +137,30 @@ def test_what_it_imports(agent, bundle):
         f"edgepack.{name}" for name in ("agent", "bundle", "monitor", "runtime", "trust", "wire")
     }
     assert expected == ours
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_going_back_by_hand(agent, bundle, tmp_path, keys, is_running):
+    """With or without a running agent the version before answers, and the hold is seen."""
+    key = PrivateKey.load(keys.release_key)
+    newer = write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=key)
+    with running(agent):
+        wait_until((agent.folder / "state/agent.sock").exists, "socket")
+        agent.command("install", str(bundle))
+        wait_until(lambda: "confirmed" in agent.command("status").stdout, "confirmed")
+        agent.command("install", str(newer))
+        if is_running:
+            done = agent.command("rollback", "tiny", "--to", "1.0.0")
+        else:
+            agent.stop()
+            done = agent.command("rollback", "tiny")
+        expected = (
+            "tiny: serving 1.0.0 (onnx-fp32), confirmed, held (rollback by hand) "
+            "(rolled back by hand from 1.1.0)\n"
+        )
+        assert (0, expected) == (done.returncode, done.stdout)
+    assert expected in agent.command("status").stdout
+    again = agent.command("rollback", "tiny")
+    assert (2, "already_rolled_back") == (again.returncode, again.stderr.split(": ")[2])
+    released = json.loads(agent.command("release", "tiny", "--json").stdout)["model"]
+    assert (False, "1.0.0") == (released["held"], released["active"]["version"])

@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 import time
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -432,3 +433,54 @@ def test_an_unused_version_is_confirmed_and_says_so(operator, agent, bundle):
     deploy(operator, bundle)
     report = operator.wait_phase("confirmed")
     assert "unexercised" in report["detail"]
+
+
+def test_a_less_accurate_version_goes_by_trusted_truths(operator, broker, keys, bundle, tmp_path):
+    """Truths of a source that is marked as trusted roll back what is right less often."""
+    release = PrivateKey.load(keys.release_key)
+    probation = "[probation]\nrequests = 30\ntruths = 30\nseconds = 60\n"
+    truths = "[truths]\ntrusted = true\n"
+    judged = AgentProcess(tmp_path / "j", keys, broker.port, probation=probation, truths=truths)
+
+    def exercise(version, label):
+        for i in range(30):
+            request_id = f"{version}-{i}"
+            operator.ask(request_id, ROW)
+            truth = json.dumps({"request_id": request_id, "label": label}).encode()
+            operator.publish(operator.topics.truth("tiny"), truth)
+
+    with running(judged):
+        first = deploy(operator, bundle)
+        operator.wait_phase("probation")
+        exercise("old", expected_label())
+        operator.wait_phase("confirmed")
+        newer = write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=release)
+        second = deploy(operator, newer)
+        operator.wait_phase("probation", digest=second.digest)
+        exercise("new", "something else")
+        report = operator.wait_phase("rolled_back", digest=second.digest)
+        assert ("probation_quality", first.digest) == (report["reason"], report["active"]["digest"])
+        assert "1.0.0" == operator.ask("old", ROW)["model_version"]
+        (event,) = operator.documents(operator.topics.event("rollback"))
+        assert ("probation_quality", second.digest) == (event["reason"], event["digest"])
+
+
+def test_a_hold_outlasts_a_change_for_another_model(operator, agent, bundle, tmp_path, release):
+    """What a person on the device decided stands until its own model is asked for anew."""
+    first = replace(deploy(operator, bundle), asked=1)
+    operator.wait_phase("confirmed", digest=first.digest)
+    newer = write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=release)
+    second = replace(operator.upload(newer), asked=2)
+    operator.desire(second)
+    operator.wait_phase("confirmed", digest=second.digest)
+    assert 0 == agent.command("rollback", "tiny").returncode
+    held = wait_until(lambda: (m := operator.model()).get("held") and m, "held")
+    assert ("rollback", first.digest) == (held["hold"], held["active"]["digest"])
+    other = operator.upload(write_tiny_bundle(tmp_path, name="other", key=release))
+    operator.desire(second, replace(other, asked=3))
+    wait_until(lambda: operator.model("other").get("phase") == "confirmed", "the other model")
+    assert first.digest == operator.model()["active"]["digest"]
+    assert 0 == agent.command("release", "tiny").returncode
+    operator.wait_phase("confirmed", digest=second.digest)
+    holds = [doc["held"] for doc in operator.documents(operator.topics.event("hold"))]
+    assert [True, False] == holds

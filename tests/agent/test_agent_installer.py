@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 from edgepack.agent.config import ProbationConfig
-from edgepack.agent.errors import FetchError, RejectedError, StoreError
-from edgepack.agent.install import apply
+from edgepack.agent.errors import DecisionError, FetchError, RejectedError, StoreError
+from edgepack.agent.install import retries
 from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.fetch import Fetched
 from edgepack.agent.install.journal import Journal, Stored
+from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
@@ -21,7 +22,7 @@ from edgepack.agent.install.worker import Chosen, Verified
 from edgepack.wire.desired import Audience, Desired, DesiredModel
 from edgepack.wire.messages import Release
 
-A, B, C = ("sha256:" + letter * 64 for letter in "abc")
+A, B, C, D = ("sha256:" + letter * 64 for letter in "abcd")
 PROBATION = ProbationConfig(requests=2, seconds=60, max_error_rate=0.01)
 
 
@@ -43,20 +44,19 @@ class Answers:
     """Counters of a model that answers."""
 
     def __init__(self):
-        self.requests = 0
-        self.failures = 0
-        self.changed = asyncio.Event()
+        self.now = Figures()
+        self.event = asyncio.Event()
 
     def count(self, requests, failures):
-        self.requests, self.failures = requests, failures
-        self.changed.set()
+        self.now = Figures(requests=requests, failures=failures)
+        self.event.set()
 
-    async def settled(self, requests, failures, *, timeout_s):
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.requests < requests and self.failures <= failures:
-                    self.changed.clear()
-                    await self.changed.wait()
+    def figures(self):
+        return self.now
+
+    async def changed(self):
+        await self.event.wait()
+        self.event.clear()
 
 
 class World:
@@ -115,8 +115,8 @@ class World:
     def stop(self, name):
         self.served.pop(name, None)
 
-    def probation(self, name):
-        return self.answers[name]
+    def counters(self, name):
+        return self.answers.get(name)
 
     def slot_changed(self, slot):
         """Nobody listens."""
@@ -126,7 +126,7 @@ class World:
     def install(self, digest, *, confirmed, name="m"):
         """Have a version installed already."""
         release = Release(digest=digest, version="0.9.0", sequence=1)
-        installed = Installed(release=release, variant="v")
+        installed = Installed(release=release, variant="v", proven=confirmed)
         self.slots.save(
             Slot(
                 name=name,
@@ -172,8 +172,8 @@ def phase(world, name="m"):
 
 def test_models_that_fail_do_not_breed_timers(world, monkeypatch):
     """Two sources that are away for days cost one try each per interval."""
-    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.02)
-    monkeypatch.setattr(apply, "_LONGEST_RETRY_S", 0.02)
+    monkeypatch.setattr(retries, "FIRST_S", 0.02)
+    monkeypatch.setattr(retries, "LONGEST_S", 0.02)
 
     async def away(_):
         await asyncio.sleep(0.004)  # so that the timers of two failures do not fire as one
@@ -214,7 +214,7 @@ def test_a_slow_fetch_holds_up_no_installation_by_hand(world):
             installer.desire(desired(1, model(A)))
             await until(lambda: world.fetched)
             async with asyncio.timeout(5):
-                await installer.install_file(B)
+                await installer.by_hand.install_file(B)
             go_on.set()
             await asyncio.sleep(0.05)
 
@@ -299,18 +299,19 @@ def test_a_failure_counts_under_the_state_that_asked_for_it(world):
 
 
 def test_what_the_old_state_wanted_next_is_not_done(world):
-    """The state changed while its first model was fetched: its second one is never begun."""
+    """The state changed while its first models were fetched: what waited is never begun."""
+    slow = {A, B}
 
     async def main():
-        world.on_fetch = lambda wanted: asyncio.sleep(60 if wanted.digest == A else 0)
+        world.on_fetch = lambda wanted: asyncio.sleep(60 if wanted.digest in slow else 0)
         async with at_work(world) as installer:
-            installer.desire(desired(1, model(A, "a"), model(B, "b")))
-            await until(lambda: world.fetched)
+            installer.desire(desired(1, model(A, "a"), model(B, "b"), model(D, "d")))
+            await until(lambda: len(world.fetched) == 2)
             installer.desire(desired(2, model(C, "c")))
             await until(lambda: phase(world, "c") is Phase.PROBATION)
 
     asyncio.run(main())
-    assert [A, C] == world.fetched
+    assert [A, B, C] == world.fetched
 
 
 def test_one_version_after_the_other_and_back(world):
@@ -337,7 +338,7 @@ def test_removed_while_it_is_fetched(world):
             installer.desire(desired(1, model(A)))
             await until(lambda: world.fetched)
             installer.desire(desired(2))
-            await until(lambda: "m" not in world.slots.by_name)
+            await until(lambda: "m" not in world.slots.by_key)
 
     asyncio.run(main())
     assert [] == [path for path in world.blobs.staging.rglob("*") if "a" * 64 in path.name]
@@ -369,7 +370,7 @@ def test_a_file_that_fails_does_not_stand_against_the_desired_state(world, monke
         async with at_work(world) as installer:
             world.slots.generation = 1
             monkeypatch.setattr(world, "self_test", crash)
-            slot = await installer.install_file(B)
+            slot = await installer.by_hand.install_file(B)
             assert (Phase.REJECTED, None) == (slot.phase, slot.held_generation)
 
     asyncio.run(main())
@@ -397,7 +398,7 @@ def test_a_copy_on_disk_that_went_bad_is_fetched_anew(world):
 
 def test_a_disk_that_fails_is_tried_again(world, monkeypatch):
     """Trouble of the device is no verdict about the bundle."""
-    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.02)
+    monkeypatch.setattr(retries, "FIRST_S", 0.02)
     results = [StoreError("disk full")]
 
     async def full_once(_):
@@ -428,5 +429,179 @@ def test_stopping_in_the_tick_in_which_the_fetch_is_given_up(world):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         installer.stop()
+
+    asyncio.run(main())
+
+
+def test_a_slow_source_holds_up_no_other_model(world):
+    """One bundle is under way for hours; another model is installed and proven meanwhile."""
+
+    async def main():
+        world.on_fetch = lambda wanted: asyncio.sleep(60 if wanted.digest == A else 0)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A, "slow"), model(B, "quick")))
+            await until(lambda: phase(world, "quick") is Phase.PROBATION)
+            world.answers["quick"].count(2, 0)
+            await until(lambda: phase(world, "quick") is Phase.CONFIRMED)
+            assert Phase.FETCHING is phase(world, "slow")
+
+    asyncio.run(main())
+
+
+def test_a_hung_self_test_holds_up_no_rollback_of_another_model(world, monkeypatch):
+    """What fails on probation goes while a new version of another model is tested."""
+    testing = asyncio.Event()
+
+    async def hang(layout, stored):
+        testing.set()
+        await asyncio.sleep(60)
+
+    async def main():
+        monkeypatch.setattr(world, "self_test", hang)
+        world.install(A, confirmed=False)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), model(B, "other")))
+            await testing.wait()
+            world.answers["m"].count(0, 5)
+            await until(lambda: phase(world) is Phase.ROLLED_BACK)
+
+    asyncio.run(main())
+
+
+def test_a_defect_that_one_model_meets_leaves_the_others(world, monkeypatch):
+    """Whatever breaks in the install of one model, the other one is installed."""
+    monkeypatch.setattr(retries, "FIRST_S", 0.02)
+
+    async def broken(wanted):
+        if wanted.digest == A:
+            raise ZeroDivisionError
+
+    async def main():
+        world.on_fetch = broken
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A, "a"), model(B, "b")))
+            await until(lambda: phase(world, "b") is Phase.PROBATION)
+
+    asyncio.run(main())
+
+
+def test_a_report_that_fails_rolls_nothing_back(world, monkeypatch):
+    """A device that cannot say what it does does it all the same."""
+
+    def fail(_):
+        raise OSError("no report")
+
+    async def main():
+        async with at_work(world) as installer:
+            monkeypatch.setattr(world, "slot_changed", fail)
+            installer.desire(desired(1, model(A)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
+
+    asyncio.run(main())
+
+
+def test_a_version_that_failed_is_tried_again_only_when_it_is_asked_for_again(world):
+    """A state that changes for another model is no reason to try it again, nor is a restart."""
+
+    async def fails(_):
+        raise RejectedError("not_trusted", "no")
+
+    async def main():
+        world.on_verify = fails
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A, asked=1)))
+            await until(lambda: phase(world) is Phase.REJECTED)
+        async with at_work(world) as installer:
+            installer.desire(desired(2, model(A, asked=1), model(B, "other", asked=2)))
+            await until(lambda: phase(world, "other") is Phase.REJECTED)
+            assert [A, B] == world.fetched
+            installer.desire(desired(3, model(A, asked=3), model(B, "other", asked=2)))
+            await until(lambda: world.fetched == [A, B, A])
+
+    asyncio.run(main())
+
+
+def test_endless_cycles_end(world):
+    """However often a state asks for it anew, a version that fails is tried three times."""
+
+    async def fails(_):
+        raise RejectedError("self_test_failed", "no")
+
+    async def main():
+        world.on_verify = fails
+        async with at_work(world) as installer:
+            for generation in range(1, 7):
+                installer.desire(desired(generation, model(A)))
+                await until(
+                    lambda g=generation: (
+                        world.slots.get("m").failed_generation == g
+                        and phase(world) is Phase.REJECTED
+                    )
+                )
+            assert [A] * PROBATION.max_attempts == world.fetched
+            assert "loop_broken" == world.slots["m"].reason
+            world.on_verify = world.nothing
+            await installer.by_hand.release("m")
+            installer.reconsider()
+            await until(lambda: phase(world) is Phase.PROBATION)
+
+    asyncio.run(main())
+
+
+def test_going_back_by_hand_holds_until_the_state_changes_its_mind(world):
+    """The version before answers at once, proven as it is, and stays."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(B, asked=1)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
+            slot = await installer.by_hand.roll_back("m")
+            assert (Phase.CONFIRMED, A, A) == (slot.phase, slot.active.digest, world.served["m"])
+            assert (True, "rollback") == (slot.reported().held, slot.reported().hold)
+            installer.desire(desired(2, model(B, asked=1), model(C, "other", asked=2)))
+            await until(lambda: phase(world, "other") is Phase.PROBATION)
+            assert A == world.served["m"]
+            await installer.by_hand.release("m")
+            installer.reconsider()
+            await until(lambda: world.served["m"] == B)
+
+    asyncio.run(main())
+
+
+def test_going_back_by_hand_from_what_is_on_probation(world):
+    """A person need not wait for the verdict, which is not passed on the version that came back."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(B)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+            await installer.by_hand.roll_back("m", to="0.9.0")
+            world.answers["m"].count(0, 50)
+            await asyncio.sleep(0.2)
+
+    asyncio.run(main())
+    assert (Phase.CONFIRMED, A) == (phase(world), world.served["m"])
+
+
+@pytest.mark.parametrize(
+    ("name", "to", "reason"),
+    [("other", None, "unknown_model"), ("m", "2.0.0", "not_on_disk"), ("m", None, "not_on_disk")],
+)
+def test_going_back_to_what_is_not_there(world, name, to, reason):
+    """It is said, and nothing changes."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        before = world.slots["m"]
+        async with at_work(world) as installer:
+            with pytest.raises(DecisionError) as caught:
+                await installer.by_hand.roll_back(name, to)
+            assert (reason, before) == (caught.value.reason, world.slots["m"])
 
     asyncio.run(main())

@@ -30,6 +30,7 @@ from edgepack.trust.decode import encode
 from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
+    from edgepack.agent.control import Command
     from edgepack.agent.install.installing import Installing
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class Agent:
             clock=lambda: self._clock.verdict().clock.value,
         )
         self._journal.chain.who = self._who
-        self._registry = Registry(config.drift)
+        self._registry = Registry(config.drift, trusted_truths=config.truths.trusted)
         self._publisher = Publisher(config, instance, self._topics, self._outbox, self._registry)
         self._slots = Slots(self._journal, self._blobs, self._publisher)
         self._server = RequestServer(
@@ -101,7 +102,7 @@ class Agent:
         unclean = self._journal.meta(_RUNNING) == b"1"
         self._registry.distrusts_disk = unclean
         self._remember_running(b"1")
-        self._publisher.restore(self._slots.by_name, self._slots.generation)
+        self._publisher.restore(self._slots.by_key, self._slots.generation)
         await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)
 
     def installing(self) -> "Installing":
@@ -179,7 +180,7 @@ class Agent:
         installing = self.installing()
         if self._early_desired is not None:
             installing.desires.deliver(self._early_desired)
-        commands = {"install": self._install, "root": self._root, "status": self._status}
+        commands = {**self.decisions(), "root": self._root, "status": self._status}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(installing.run())
             tasks.create_task(ControlServer(self._config.state_dir, commands).run())
@@ -197,10 +198,29 @@ class Agent:
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
             self.installing().roots.deliver(message.topic, message.payload)
 
+    def decisions(self) -> "dict[str, Command]":
+        """What a person on the device may decide, by the name of the command."""
+        return {"install": self._install, "rollback": self._roll_back, "release": self._release}
+
     async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
         path = Path(str(request.get("path")))
         with acting("local"):
-            slot = await self.installing().installer.install_file(path)
+            slot = await self.installing().installer.by_hand.install_file(path)
+        return {"model": encode(slot.reported())}
+
+    async def _roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
+        to = request.get("to")
+        by_hand = self.installing().installer.by_hand
+        name = str(request.get("model"))
+        with acting("local"):
+            slot = await by_hand.roll_back(name, None if to is None else str(to))
+        return {"model": encode(slot.reported())}
+
+    async def _release(self, request: dict[str, Any]) -> dict[str, Any]:
+        installer = self.installing().installer
+        with acting("local"):
+            slot = await installer.by_hand.release(str(request.get("model")))
+        installer.reconsider()
         return {"model": encode(slot.reported())}
 
     async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -211,18 +231,16 @@ class Agent:
         return {"connected": self._link.connected.is_set()}
 
 
-async def install_alone(config: AgentConfig, path: Path) -> dict[str, Any]:
-    """Install a file while no agent runs; the next start goes on with its probation.
+async def decide_alone(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a person's decision while no agent runs; the next start goes on from there.
 
     Raises:
-        EdgepackError: As `Installer.install_file`.
+        EdgepackError: As `ByHand`.
     """
     agent = Agent(config)
     try:
         await agent.start()
-        with acting("local"):
-            slot = await agent.installing().installer.install_file(path)
-        return {"model": encode(slot.reported())}
+        return await agent.decisions()[request["command"]](request)
     finally:
         agent.close()
 

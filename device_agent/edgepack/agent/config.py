@@ -71,15 +71,50 @@ class PredictionsConfig:
 class ProbationConfig:
     """A new version is confirmed after `requests` answers or `seconds`, whichever comes first.
 
+    It is rolled back for what the bounds of intervals show, see `edgepack.agent.install.judge`.
+    A comparison is with the version before; a limit that is None demands nothing.
+
     Attributes:
         requests: Answered requests.
+        truths: Trusted truths that are waited for as well, until the time is up.
         seconds: Seconds since the switch.
         max_error_rate: Share of engine failures above which it is rolled back, in 0..1.
+        max_latency_factor: How many times the median latency may be that of the version before.
+        latency_slack_ms: A median that is longer by no more than this is never too long, in ms.
+        max_latency_ms: Largest median latency, in ms.
+        min_samples: Fewest answers that say something about latency.
+        max_accuracy_drop: Largest loss of accuracy, in 0..1.
+        min_accuracy: Smallest accuracy, in 0..1.
+        max_mae_factor: How many times the mean absolute error may be that of the version before.
+        max_mae: Largest mean absolute error of a regression, in the unit of its target.
+        min_truths: Fewest trusted truths that say something about quality.
+        max_attempts: Failures of one version within `attempts_window_s` before it is not
+            tried any more, whatever desired state asks for it.
+        attempts_window_s: Seconds after which failures are forgotten.
     """
 
     requests: int = 100
+    truths: int = 0
     seconds: float = 60.0
     max_error_rate: float = 0.01
+    max_latency_factor: float = 2.0
+    latency_slack_ms: float = 1.0
+    max_latency_ms: float | None = None
+    min_samples: int = 50
+    max_accuracy_drop: float = 0.02
+    min_accuracy: float | None = None
+    max_mae_factor: float = 1.2
+    max_mae: float | None = None
+    min_truths: int = 20
+    max_attempts: int = 3
+    attempts_window_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruthsConfig:
+    """trusted: whether truths may roll a version back; whoever may publish them can then do so."""
+
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +208,7 @@ class AgentConfig:
     metrics: MetricsConfig = MetricsConfig()
     predictions: PredictionsConfig = PredictionsConfig()
     probation: ProbationConfig = ProbationConfig()
+    truths: TruthsConfig = TruthsConfig()
     drift: DriftConfig = DriftConfig()
     limits: LimitsConfig = LimitsConfig()
     fetch: FetchConfig = FetchConfig()
@@ -292,6 +328,14 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
         ("metrics.interval_s", config.metrics.interval_s),
         ("probation.requests", config.probation.requests),
         ("probation.seconds", config.probation.seconds),
+        ("probation.max_latency_factor", config.probation.max_latency_factor),
+        ("probation.max_latency_ms", config.probation.max_latency_ms),
+        ("probation.min_samples", config.probation.min_samples),
+        ("probation.max_mae_factor", config.probation.max_mae_factor),
+        ("probation.max_mae", config.probation.max_mae),
+        ("probation.min_truths", config.probation.min_truths),
+        ("probation.max_attempts", config.probation.max_attempts),
+        ("probation.attempts_window_s", config.probation.attempts_window_s),
         ("drift.window", config.drift.window),
         ("drift.consecutive", config.drift.consecutive),
         ("limits.max_bundle_mb", config.limits.max_bundle_mb),
@@ -319,9 +363,11 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
         )
     for name, share in (
         ("probation.max_error_rate", config.probation.max_error_rate),
+        ("probation.max_accuracy_drop", config.probation.max_accuracy_drop),
+        ("probation.min_accuracy", config.probation.min_accuracy),
         ("drift.alpha", config.drift.alpha),
     ):
-        if not 0 <= share <= 1:
+        if share is not None and not 0 <= share <= 1:
             wrong.append(f"{name} must be in 0..1, got {share}")
     if wrong:
         raise ConfigError(f"{what}: {'; '.join(wrong)}")
@@ -332,6 +378,8 @@ def _wrong_bounds(config: AgentConfig) -> list[str]:
     wrong = []
     for name, number in (
         ("predictions.interval_s", config.predictions.interval_s),
+        ("probation.truths", config.probation.truths),
+        ("probation.latency_slack_ms", config.probation.latency_slack_ms),
         ("limits.download_kbps", config.limits.download_kbps),
         ("fetch.jitter_s", config.fetch.jitter_s),
     ):

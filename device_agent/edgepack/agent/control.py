@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.agent.errors import DecisionError, RejectedError, StoreError
 from edgepack.trust.errors import EdgepackError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ async def answered(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     """The answer of a command, or its error as one: `error`, `exit_code`, perhaps `reason`."""
     try:
         return await work
-    except RejectedError as exc:
+    except (RejectedError, DecisionError) as exc:
         return {"error": str(exc), "reason": exc.reason, "exit_code": exc.exit_code}
     except EdgepackError as exc:
         return {"error": str(exc), "exit_code": exc.exit_code}

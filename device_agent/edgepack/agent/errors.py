@@ -4,6 +4,7 @@ EdgepackError
 ├── ConfigError           the operator: agent.toml is wrong
 ├── StoreError            the device: the state folder cannot be used (full, read-only, locked)
 ├── FetchError            the network: try again later
+├── DecisionError         the person on the device: there is no such model or version
 └── RejectedError         the bundle: refused for good, with a machine-readable reason
 """
 
@@ -38,6 +39,20 @@ class RejectedError(EdgepackError):
     """
 
     exit_code: ClassVar[int] = 8
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class DecisionError(EdgepackError):
+    """A person's command cannot be followed; nothing changed.
+
+    Attributes:
+        reason: "unknown_model", "not_on_disk", "ambiguous", "not_offered", ….
+    """
+
+    exit_code: ClassVar[int] = 2
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

@@ -55,15 +55,28 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
+    path = args.file.absolute()
+    return _decide(args, {"command": "install", "path": str(path)})
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    return _decide(args, {"command": "rollback", "model": args.model, "to": args.to})
+
+
+def _release(args: argparse.Namespace) -> int:
+    return _decide(args, {"command": "release", "model": args.model})
+
+
+def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
+    """Have a decision carried out, by the running agent or, if there is none, here."""
     from edgepack.agent.control import answered, ask
 
     config = read_config(args.config)
-    path = args.file.absolute()
-    answer = ask(config.state_dir, {"command": "install", "path": str(path)})
+    answer = ask(config.state_dir, request)
     if answer is None:
-        from edgepack.agent.compose import install_alone
+        from edgepack.agent.compose import decide_alone
 
-        answer = asyncio.run(answered(install_alone(config, path)))
+        answer = asyncio.run(answered(decide_alone(config, request)))
     if args.json:
         print(json.dumps(answer))  # noqa: T201 (the command's output)
     if "error" in answer:
@@ -74,7 +87,8 @@ def _install(args: argparse.Namespace) -> int:
     model = answer["model"]
     if not args.json:
         print(_line(model))  # noqa: T201
-    return 8 if model["phase"] in ("rejected", "rolled_back") else 0
+    refused = model["phase"] in ("rejected", "rolled_back")
+    return 8 if refused and request["command"] == "install" else 0
 
 
 def _root(args: argparse.Namespace) -> int:
@@ -167,7 +181,8 @@ def _line(model: dict[str, Any]) -> str:
     serving = f"{active['version']} ({model.get('variant')})" if active else "nothing"
     why = f": {model['reason']}: {model.get('detail', '')}" if model.get("reason") else ""
     note = f" ({model['detail']})" if model.get("detail") and not model.get("reason") else ""
-    return f"{model['name']}: serving {serving}, {model['phase']}{why}{note}"
+    held = f", held ({model.get('hold')} by hand)" if model.get("held") else ""
+    return f"{model['name']}: serving {serving}, {model['phase']}{held}{why}{note}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,12 +225,39 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--key", action="store_true", help="print only the public key that signs it, in hex"
     )
+    rollback = verbs.add_parser(
+        "rollback",
+        parents=[common],
+        help="go back to a version that is on disk; stands until the desired state changes",
+    )
+    rollback.add_argument("model", metavar="MODEL", help="the model's name")
+    rollback.add_argument(
+        "--to",
+        metavar="VERSION|DIGEST",
+        help="which version (default: the last confirmed one, or the one before it)",
+    )
+    rollback.add_argument("--json", action="store_true", help="print one JSON object")
+    release = verbs.add_parser(
+        "release",
+        parents=[common],
+        help="end what holds a model, and let versions that failed be tried again",
+    )
+    release.add_argument("model", metavar="MODEL", help="the model's name")
+    release.add_argument("--json", action="store_true", help="print one JSON object")
     status = verbs.add_parser("status", parents=[common], help="show what runs on this device")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
-_COMMANDS = {"run": _run, "install": _install, "root": _root, "audit": _audit, "status": _status}
+_COMMANDS = {
+    "run": _run,
+    "install": _install,
+    "rollback": _rollback,
+    "release": _release,
+    "root": _root,
+    "audit": _audit,
+    "status": _status,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

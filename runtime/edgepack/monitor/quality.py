@@ -95,6 +95,11 @@ class ClassificationQuality:
         return self._counts.total()
 
     @property
+    def right(self) -> int:
+        """Predictions that were right."""
+        return self._right
+
+    @property
     def accuracy(self) -> float:
         """Share of right predictions; NaN without any."""
         return self._right / self.count if self.count else math.nan

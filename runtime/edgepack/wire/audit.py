@@ -39,6 +39,7 @@ class AuditEvent:
             the device), `cmd` (a person over `in/cmd`), `agent` (nobody's).
         generation, signers: The desired state that is followed, and the deploy keys that signed it.
         root_version: Of the root of trust.
+        shadow: Whether it happened to the model's challenger, which answers nobody.
         model, phase, digest, version, sequence, variant: What happened to which bundle.
         active: Digest of what answers for the model after it, "" for nothing.
         self_test: Figures of the variant on this device.
@@ -62,6 +63,7 @@ class AuditEvent:
     generation: int = 0
     signers: tuple[str, ...] = ()
     root_version: int = 0
+    shadow: bool = False
     model: str = ""
     phase: str = ""
     digest: str = ""
@@ -108,6 +110,8 @@ def serving_after(serving: Mapping[str, str], events: Iterable[AuditEvent]) -> d
     """Model → digest of what answers after these events, given what answered before them."""
     now = dict(serving)
     for event in events:
+        if event.shadow:
+            continue
         if event.active:
             now[event.model] = event.active
         elif event.model:

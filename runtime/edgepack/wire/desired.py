@@ -24,10 +24,11 @@ _SOURCE = re.compile(r"(mqtt:|https?://.+|oci://.+|file:/.+)")
 
 
 class Mode(StrEnum):
-    """Whether a device acts on its own."""
+    """What a device does with a version; an agent that does not know one refuses the state."""
 
     INSTALL = "install"
     OFFER = "offer"  # wait until a person asks for it
+    SHADOW = "shadow"  # let it see the champion's inputs; nobody sees its answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,9 @@ class DesiredModel:
         signatures: The signature manifests to fetch with it.
         sources: Where to fetch, in order: "mqtt:", "http(s)://…", "oci://…", "file:/…".
         floor: Smallest `sequence` that this device shall ever accept from now on.
-        mode: install, or offer.
+        mode: install, offer or shadow.
+        asked: Generation in which an operator last asked for this entry; 0 stands for the
+            state's own.
     """
 
     name: str
@@ -88,6 +91,7 @@ class DesiredModel:
     sources: tuple[str, ...] = ()
     floor: int = 0
     mode: Mode = Mode.INSTALL
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,7 @@ class Desired:
         audience: Whom it is for.
         generation: Grows by at least one with every change.
         issued_s, expires_s: Seconds since 1970; expiry bars only starting an install.
-        models: At most 16, names unique.
+        models: At most 16; of each model at most one entry of each mode.
     """
 
     audience: Audience
@@ -156,11 +160,15 @@ def _check(desired: Desired) -> None:
         wrong.append(f"expires_s must be after issued_s, got {desired.expires_s}")
     if len(desired.models) > MAX_MODELS:
         wrong.append(f"at most {MAX_MODELS} models, got {len(desired.models)}")
-    names = [model.name for model in desired.models]
+    names = [(model.name, model.mode) for model in desired.models]
     if len(set(names)) != len(names):
-        wrong.append("model names must be unique")
+        wrong.append("model names must be unique among the entries of one mode")
     for model in desired.models:
         wrong.extend(_wrong_in(model))
+        if not 0 <= model.asked <= desired.generation:
+            wrong.append(
+                f"{model.name}: asked must be in 0..{desired.generation}, got {model.asked}"
+            )
     if wrong:
         raise WireError(f"desired state: {'; '.join(wrong)}")
 

@@ -68,6 +68,46 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """A version that waits for a person.
+
+    Attributes:
+        digest: The bundle digest; `in/cmd/install` names it.
+        version: For people.
+        size_bytes: Of the `.edgepack` file; 0 if it is not known.
+        expires_s: Seconds since 1970 after which it can no longer be begun.
+    """
+
+    digest: str
+    version: str
+    size_bytes: int = 0
+    expires_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedShadow:
+    """The challenger beside a model.
+
+    Attributes:
+        phase: A state of the table in docs/operations.md ("shadowing", "rejected", …).
+        target: Digest that the phase is about.
+        active: What sees the inputs now.
+        variant: Its variant.
+        reason: Why it is gone, machine-readable, or "".
+        detail: The same for people, or "".
+        figures: Counts, disagreement and latency so far; the names of `out/metrics/<model>`.
+    """
+
+    phase: str
+    target: str = ""
+    active: Release | None = None
+    variant: str = ""
+    reason: str = ""
+    detail: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedModel:
     """The state of one model on a device.
 
@@ -82,8 +122,11 @@ class ReportedModel:
         reason: Why the last install was rejected or rolled back, machine-readable, or "".
         detail: The same for people, one line, or "".
         held: True while a local rollback or install overrules the desired state.
+        hold: Which of the two, "rollback" or "install", or "".
         self_test: Figures of the active variant's self-test.
         floor: Smallest sequence that the device accepts of this model.
+        offered: A version that waits for a person.
+        shadow: The challenger beside it.
     """
 
     name: str
@@ -96,8 +139,11 @@ class ReportedModel:
     reason: str = ""
     detail: str = ""
     held: bool = False
+    hold: str = ""
     self_test: dict[str, float] = field(default_factory=dict)
     floor: int = 0
+    offered: Offered | None = None
+    shadow: ReportedShadow | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
-"""Carries out what `reconcile` decided, step by step, one action at a time.
+"""Carries out what `reconcile` decided: each slot by its own task, step by step.
 
-Every step is in the journal before the next one begins, so that a kill at any point leaves a
-device that serves its last good model and knows what to do.
+Models do not wait for one another: a slow source, a hung self-test's clean-up or a defect of one
+leaves the others alone. Every step is in the journal before the next one begins, so that a kill at
+any point leaves a device that serves its last good model and knows what to do.
 """
 
 import asyncio
@@ -10,29 +11,36 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.errors import FetchError, RejectedError, StoreError
 from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.fetch import Fetched, Fetcher
+from edgepack.agent.install.by_hand import ByHand
+from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.obtain import Obtainer
 from edgepack.agent.install.probation import Probations
-from edgepack.agent.install.reconcile import Action, Install, Refuse, Remove, reconcile
+from edgepack.agent.install.reconcile import (
+    BreakLoop,
+    Install,
+    Refuse,
+    Remove,
+    key_of,
+    reconcile,
+    wanted_by_key,
+    wish_of,
+)
+from edgepack.agent.install.retries import Retries
 from edgepack.agent.install.serving import Serving
-from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.install.slot import Hold, Slot
 from edgepack.agent.install.slots import Announcer, Slots
-from edgepack.agent.install.transitions import IN_PROGRESS, Phase
+from edgepack.agent.install.trial import Trials
 from edgepack.agent.install.worker import Worker
-from edgepack.trust.errors import EdgepackError
-from edgepack.wire.desired import Desired, DesiredModel
-from edgepack.wire.messages import Release
+from edgepack.wire.desired import Desired, DesiredModel, Mode
 
 logger = logging.getLogger(__name__)
 
-_FIRST_RETRY_S = 1.0
-_LONGEST_RETRY_S = 300.0
+_Task = Install | Remove | BreakLoop
 
 
 class Installer:
@@ -45,9 +53,10 @@ class Installer:
         fetcher: Gets bundles.
         worker: Verifies and self-tests in child processes.
         serving: Answers requests.
-        announcer: Tells what happens.
-        probation: When a new version counts as proven.
+        announcer: Hears why a desired state is not followed.
+        probation: When a version counts as proven, and how often one may fail.
         now_s: Seconds since 1970, to compare an expiry with; None when the clock cannot be right.
+        fetches_at_once: How many bundles are fetched at the same time.
     """
 
     def __init__(
@@ -62,42 +71,52 @@ class Installer:
         announcer: Announcer,
         probation: ProbationConfig,
         now_s: Callable[[], float | None] = time.time,
+        fetches_at_once: int = 2,
     ) -> None:
+        self.slots = slots
         self._now_s = now_s
         self._blobs = blobs
-        self._worker = worker
         self._serving = serving
         self._announcer = announcer
-        self._busy = asyncio.Lock()
-        self.slots = slots
-        self._obtainer = Obtainer(journal, blobs, fetcher, worker, self.slots)
-        self._probations = Probations(
-            probation,
-            self.slots,
-            serving,
-            blobs.layout,
-            busy=self._busy,
-            floor_of=self._floor_of,
+        self._limits = probation
+        testing = asyncio.Lock()
+        self._obtainer = Obtainer(
+            journal, blobs, fetcher, worker, slots, at_once=fetches_at_once, testing=testing
         )
+        self._probations = Probations(
+            probation, slots, serving, blobs.layout, floor_of=self._floor_of
+        )
+        self._trials = Trials(
+            slots,
+            blobs,
+            self._obtainer,
+            worker,
+            serving,
+            probations=self._probations,
+            testing=testing,
+        )
+        self.by_hand = ByHand(slots, self._obtainer, self._trials, self._probations)
         self._desired: Desired | None = None
         self._wake = asyncio.Event()
-        self._retry_s = _FIRST_RETRY_S
-        self._retry: asyncio.TimerHandle | None = None
+        self._retries = Retries(self._wake.set)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._troubles: dict[str, str] = {}
 
     def start(self) -> None:
         """Go on with what was on probation before this start."""
         with contextlib.suppress(StoreError):  # said again by the first fetch
             self._blobs.clear_staging()
-        for name, slot in self.slots.by_name.items():
+        for key, slot in self.slots.by_key.items():
             if slot.is_unproven:
-                self._probations.watch(name)
+                self._probations.watch(key)
 
     def desire(self, desired: Desired) -> None:
         """Follow this desired state from now on; its signature was verified."""
         self._desired = desired
         self.slots.generation = desired.generation
-        self._retry_s = _FIRST_RETRY_S
-        self._obtainer.give_up_unless({model.digest for model in desired.models})
+        self._retries.clear()
+        wanted = wanted_by_key(desired, self.slots.by_key)
+        self._obtainer.give_up_unless({key: model.digest for key, model in wanted.items()})
         self._wake.set()
 
     def abandon(self) -> None:
@@ -106,164 +125,139 @@ class Installer:
         What answers goes on answering; what was being fetched is left.
         """
         self._desired = None
-        self._obtainer.give_up_unless(set())
+        self._obtainer.give_up_unless({})
 
     def reconsider(self) -> None:
         """Reconcile again: the desired state is unchanged, the world may not be."""
+        self._retries.clear()
         self._wake.set()
 
     async def run(self) -> None:
         """Reconcile whenever something changed, until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            desired = self._desired
-            if desired is None:
-                continue
-            self._blobs.discard_staging_except({model.digest for model in desired.models})
-            refusals = []
-            for action in reconcile(desired, self.slots.by_name, now_s=self._now_s()):
-                if self._desired is not desired:
-                    break  # what was decided for the old state is not done under the new one
-                if isinstance(action, Refuse):
-                    refusals.append(f"{action.name}: {action.detail}")
-                    continue
-                try:
-                    await self._carry_out(action, desired.generation)
-                except StoreError as exc:
-                    logger.warning("install.storage error=%s", exc)
-                    refusals.append(str(exc))
-                    self._retry_later()
-            else:
-                self._announcer.refused("; ".join(refusals))
-
-    async def install_file(self, path: Path) -> Slot:
-        """Install a file that somebody brought to the device; holds against the desired state.
-
-        Returns:
-            The slot, in `probation` or `rejected`.
-
-        Raises:
-            RejectedError: The file is not a bundle that the root of trust accepts; there is no
-                slot to report it in when not even its name can be believed.
-            StoreError: The disk does not take it.
-        """
-        async with self._busy:
-            stored = await self._obtainer.take_file(path)
-            slot = self.slots.get(stored.name)
-            if slot.active is None or slot.active.digest != stored.digest:
-                model = DesiredModel(name=stored.name, version=stored.version, digest=stored.digest)
-                self._begin(slot, stored.digest)
-                generation = self.slots.generation
-                await self._try_out(model, None, generation, held_generation=generation)
-            return self.slots[stored.name]
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._desired is not None:
+                    self._reconcile(self._desired)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def stop(self) -> None:
         """Let go of everything that waits; what is on disk says where to go on."""
         self._probations.stop()
-        if self._retry is not None:
-            self._retry.cancel()
-        self._obtainer.give_up_unless(set())
+        self._retries.clear()
+        self._obtainer.give_up_unless({})
 
-    async def _carry_out(self, action: Action, generation: int) -> None:
-        if isinstance(action, Remove):
-            async with self._busy:
-                self._probations.cancel(action.name)
-                self._serving.stop(action.name)
-                self.slots.remove(action.name)
-        elif isinstance(action, Install):
-            await self._install(action.model, generation)
+    def _reconcile(self, desired: Desired) -> None:
+        self._note_wishes(desired)
+        self._blobs.discard_staging_except({model.digest for model in desired.models})
+        actions = reconcile(desired, self.slots.by_key, now_s=self._now_s(), limits=self._limits)
+        refusals = []
+        for action in actions:
+            if isinstance(action, Refuse):
+                refusals.append(f"{action.name}: {action.detail}")
+            elif action.key not in self._tasks and not self._must_wait(action):
+                self._begin_task(action, desired)
+        self._announcer.refused("; ".join([*refusals, *self._troubles.values()]))
 
-    async def _install(self, model: DesiredModel, generation: int) -> None:
-        async with self._busy:
-            slot = self.slots.get(model.name)
-            self._begin(replace(slot, held_generation=None, managed=True), model.digest)
-        # Not under the lock: over a slow line this takes hours, and meanwhile a failing version
-        # must be rolled back and a file may be installed.
+    def _must_wait(self, action: _Task) -> bool:
+        return isinstance(action, Install) and self._retries.is_waiting(action.key)
+
+    def _begin_task(self, action: _Task, desired: Desired) -> None:
+        task = asyncio.create_task(self._work_on(action, desired), name=f"install {action.key}")
+        self._tasks[action.key] = task
+
+    async def _work_on(self, action: _Task, desired: Desired) -> None:
+        key = action.key
         try:
-            fetched = await self._obtainer.fetch(model)
-        except (FetchError, RejectedError) as exc:
-            async with self._busy:
-                if self._is_fetching(model):
-                    self._failed(model, exc, generation)
+            await self._carry_out(action, desired)
+            self._troubles.pop(key, None)
+        except StoreError as exc:
+            logger.warning("install.storage model=%s error=%s", key, exc)
+            self._troubles[key] = str(exc)
+            self._retries.later(key)
+        except Exception:  # a defect that one model meets is no reason to leave the others
+            logger.exception("install.defect model=%s", key)
+            self._troubles[key] = f"{key}: the device failed; its log tells why"
+            self._retries.later(key)
+        finally:
+            del self._tasks[key]
+            self._wake.set()
+
+    async def _carry_out(self, action: _Task, desired: Desired) -> None:
+        key = action.key
+        if isinstance(action, Install):
+            await self._install(action.model, desired)
             return
-        async with self._busy:
-            if self._is_fetching(model):
-                await self._try_out(model, fetched, generation, held_generation=None)
-            else:
-                self._wake.set()  # decide anew
+        async with self.slots.lock(key):
+            if isinstance(action, Remove):
+                self._probations.cancel(key)
+                self._serving.stop(key)
+                self.slots.remove(key)
+                return
+            slot = self._slot_for(action.model)
+            logger.warning("install.loop_broken model=%s detail=%s", key, action.detail)
+            wish = wish_of(desired, action.model)
+            self.slots.save(slot.break_loop(action.model.digest, action.detail, wish))
 
-    def _begin(self, slot: Slot, digest: str) -> None:
-        if slot.phase in IN_PROGRESS:
-            slot = slot.recover(unclean=False)
-        self.slots.save(slot.start(digest))
+    async def _install(self, model: DesiredModel, desired: Desired) -> None:
+        key, wish = key_of(model), wish_of(desired, model)
+        with self.slots.holding(model.digest):
+            async with self.slots.lock(key):
+                if not self._is_wanted(model):
+                    return
+                slot = replace(
+                    self._slot_for(model), held_generation=None, hold=Hold.NONE, managed=True
+                )
+                self._trials.begin(replace(slot, wish=wish), model.digest)
+            # Not under the lock: over a slow line this takes hours, and meanwhile a failing version
+            # must be rolled back and a file may be installed.
+            try:
+                fetched = await self._obtainer.fetch(key, model)
+                async with self.slots.lock(key):
+                    if self._trials.is_fetching(model):  # else `reconcile` decides anew
+                        await self._trials.run(model, fetched, wish)
+                self._retries.succeeded(key)
+            except RejectedError as exc:
+                async with self.slots.lock(key):
+                    if self._trials.is_fetching(model):
+                        self._trials.reject(model, exc, wish)
+            except FetchError as exc:
+                await self._wait_for_source(model, str(exc))
 
-    def _is_fetching(self, model: DesiredModel) -> bool:
-        slot = self.slots.get(model.name)
-        return slot.phase is Phase.FETCHING and slot.target == model.digest
-
-    async def _try_out(
-        self,
-        model: DesiredModel,
-        fetched: Fetched | None,
-        generation: int,
-        *,
-        held_generation: int | None,
-    ) -> None:
-        name = model.name
-        try:
-            stored = await self._obtainer.verify(model, fetched)
-            chosen = await self._worker.self_test(self._blobs.layout, stored)
-            self.slots.save(self.slots[name].advance())  # switching
-            release = Release(
-                digest=stored.digest, version=stored.version, sequence=stored.sequence
-            )
-            installed = Installed(
-                release=release,
-                variant=chosen.variant,
-                signatures=stored.signatures,
-                self_test=chosen.figures,
-                options=chosen.options,
-                not_chosen=chosen.failed,
-                fingerprint=chosen.fingerprint,
-            )
-            await self._switch(name, installed, held_generation)
-        except (FetchError, RejectedError) as exc:
-            self._failed(model, exc, generation)
-        else:
-            self._retry_s = _FIRST_RETRY_S
-            self._probations.watch(name)
-
-    def _failed(
-        self, model: DesiredModel, exc: FetchError | RejectedError, generation: int
-    ) -> None:
-        slot = self.slots[model.name]
-        if isinstance(exc, FetchError):
-            self.slots.save(replace(slot, detail=str(exc)))
-            self._retry_later()
+    async def _wait_for_source(self, model: DesiredModel, detail: str) -> None:
+        key = key_of(model)
+        if not self._is_wanted(model):
             return
-        logger.warning("install.rejected model=%s reason=%s detail=%s", slot.name, exc.reason, exc)
-        self.slots.save(slot.reject(exc.reason, str(exc), generation))
-        self._blobs.discard_staging(model.digest)
-        self.slots.collect()
+        async with self.slots.lock(key):
+            slot = self.slots.by_key.get(key)
+            if slot is not None and slot.target == model.digest:
+                self.slots.save(replace(slot, detail=detail))
+        self._retries.later(key)
 
-    async def _switch(self, name: str, installed: Installed, held_generation: int | None) -> None:
-        switched = replace(self.slots[name].switch(installed), held_generation=held_generation)
-        try:
-            await self._serving.serve(switched, self._blobs.layout)
-        except RejectedError:
-            raise
-        except EdgepackError as exc:
-            raise RejectedError("load_failed", str(exc)) from exc
-        self.slots.save(switched)
+    def _is_wanted(self, model: DesiredModel) -> bool:
+        if self._desired is None:
+            return False
+        wanted = wanted_by_key(self._desired, self.slots.by_key).get(key_of(model))
+        return wanted is not None and wanted.digest == model.digest
+
+    def _slot_for(self, model: DesiredModel) -> Slot:
+        return self.slots.get(model.name, shadow=model.mode is Mode.SHADOW)
+
+    def _note_wishes(self, desired: Desired) -> None:
+        """What a failure or a decision counts under, also after a restart."""
+        for key, model in wanted_by_key(desired, self.slots.by_key).items():
+            slot = self.slots.by_key.get(key)
+            if slot is not None and slot.wish != wish_of(desired, model):
+                try:
+                    self.slots.note(replace(slot, wish=wish_of(desired, model)))
+                except StoreError as exc:  # said by whatever comes next
+                    logger.warning("install.storage model=%s error=%s", key, exc)
 
     def _floor_of(self, slot: Slot) -> int:
         models = self._desired.models if self._desired else ()
         active = slot.active.digest if slot.active else ""
         return max((model.floor for model in models if model.digest == active), default=0)
-
-    def _retry_later(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()  # one timer for all models: two that fail must not breed timers
-        self._retry = asyncio.get_running_loop().call_later(self._retry_s, self._wake.set)
-        self._retry_s = min(2 * self._retry_s, _LONGEST_RETRY_S)

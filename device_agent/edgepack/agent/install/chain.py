@@ -100,6 +100,7 @@ class Chain:
             "transition",
             actor=_ACTOR.get() or _actor_of(slot),
             model=slot.name,
+            shadow=slot.shadow,
             phase=slot.phase.value,
             digest=slot.target,
             active=slot.active.digest if slot.active else "",
@@ -112,9 +113,10 @@ class Chain:
             detail=slot.detail,
         )
 
-    def removed(self, model: str) -> None:
-        """A model is gone."""
-        self.append("removed", actor=_ACTOR.get() or "desired", model=model)
+    def removed(self, slot: Slot) -> None:
+        """A model is gone, or its challenger."""
+        actor = _ACTOR.get() or "desired"
+        self.append("removed", actor=actor, model=slot.name, shadow=slot.shadow)
 
     def append(self, kind: str, **fields: object) -> None:
         """Add an event after the last one; the caller's transaction makes it durable.

@@ -108,7 +108,7 @@ class Installing:
             journal,
             worker,
             link,
-            slots=slots.by_name.values,
+            slots=slots.by_key.values,
             keyed=publisher.keyed,
             notice=lambda detail: publisher.notice("audit", detail),
         )
@@ -143,11 +143,11 @@ class Installing:
 
     def _accept(self, desired: Desired) -> None:
         self._look_at_clock()
-        self._publisher.accepted(desired.generation)
+        self._publisher.accepted(desired.generation, desired)
         self.installer.desire(desired)
 
     def _abandon(self) -> None:
-        self._publisher.accepted(self.desires.generation)
+        self._publisher.accepted(self.desires.generation, None)
         self.installer.abandon()
 
 

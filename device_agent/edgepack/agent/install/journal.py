@@ -105,7 +105,7 @@ class Journal:
                 self.chain.append(event, **fields)
 
     def slots(self) -> dict[str, Slot]:
-        """All slots by model name."""
+        """All slots by `Slot.key`."""
         rows = self._query("SELECT name, document FROM slot ORDER BY name")
         return {name: self._decode(Slot, document) for name, document in rows}
 
@@ -113,27 +113,31 @@ class Journal:
         """Keep a slot, a line of its history and its event in the chain; all or none."""
         with self.transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO slot VALUES (?, ?)", (slot.name, render(encode(slot)))
+                "INSERT OR REPLACE INTO slot VALUES (?, ?)", (slot.key, render(encode(slot)))
             )
             self._db.execute(
                 "INSERT INTO step (ts_ms, model, phase, digest, reason) VALUES (?, ?, ?, ?, ?)",
-                (time.time_ns() // 1_000_000, slot.name, slot.phase, slot.target, slot.reason),
+                (time.time_ns() // 1_000_000, slot.key, slot.phase, slot.target, slot.reason),
             )
             self._db.execute(
                 "DELETE FROM step WHERE id <= (SELECT MAX(id) FROM step) - ?", (_KEPT_STEPS,)
             )
             self.chain.transition(slot)
 
-    def delete_slot(self, name: str) -> None:
-        """Forget a model, but not its floor."""
-        floors = {**self.removed_floors(), **self._floor(name)}
+    def note_slot(self, slot: Slot) -> None:
+        """Keep what is no step of an install, and nobody's business."""
+        self._write("INSERT OR REPLACE INTO slot VALUES (?, ?)", slot.key, render(encode(slot)))
+
+    def delete_slot(self, slot: Slot) -> None:
+        """Forget a model, but not its floor; or a challenger."""
+        floors = {**self.removed_floors(), **({slot.name: slot.floor} if slot.floor else {})}
         kept = dict(list(floors.items())[-_KEPT_FLOORS:])
         with self.transaction():
             self._db.execute(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_FLOORS, render(encode(kept)))
             )
-            self._db.execute("DELETE FROM slot WHERE name = ?", (name,))
-            self.chain.removed(name)
+            self._db.execute("DELETE FROM slot WHERE name = ?", (slot.key,))
+            self.chain.removed(slot)
 
     def removed_floors(self) -> dict[str, int]:
         """Floors of models that are gone, by name: a replay must not come after a removal."""
@@ -153,10 +157,6 @@ class Journal:
     def delete_bundle(self, digest: str) -> None:
         """Forget a bundle; called before its blobs go."""
         self._write("DELETE FROM bundle WHERE digest = ?", digest)
-
-    def _floor(self, name: str) -> dict[str, int]:
-        slot = self.slots().get(name)
-        return {name: slot.floor} if slot is not None and slot.floor else {}
 
     def _migrate(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

@@ -1,6 +1,7 @@
 """From `fetching` to `testing`: a bundle comes onto the device and proves what it is."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.agent.errors import FetchError, RejectedError
@@ -21,21 +22,33 @@ class Obtainer:
         fetcher: Gets what is not.
         worker: Verifies in a child process.
         slots: Advanced step by step.
+        at_once: How many bundles are fetched at the same time.
+        testing: Held while a local file is taken; see `Trials`.
     """
 
     def __init__(
-        self, journal: Journal, blobs: BlobStore, fetcher: Fetcher, worker: Worker, slots: Slots
+        self,
+        journal: Journal,
+        blobs: BlobStore,
+        fetcher: Fetcher,
+        worker: Worker,
+        slots: Slots,
+        *,
+        at_once: int,
+        testing: asyncio.Lock,
     ) -> None:
         self._journal = journal
         self._blobs = blobs
         self._fetcher = fetcher
         self._worker = worker
         self._slots = slots
-        self._fetching: asyncio.Task[Fetched] | None = None
+        self._fetching: dict[str, asyncio.Task[Fetched]] = {}
+        self._testing = testing
+        self._some = asyncio.Semaphore(at_once)
         self._spoilt: set[str] = set()  # bundles whose copy on disk is no longer good
 
-    async def fetch(self, model: DesiredModel) -> Fetched | None:
-        """Fetch what is not on disk; None when the whole bundle is.
+    async def fetch(self, key: str, model: DesiredModel) -> Fetched | None:
+        """Fetch what is not on disk for a slot; None when the whole bundle is.
 
         Raises:
             FetchError: No source gives the bundle now, or it is no longer wanted.
@@ -44,8 +57,8 @@ class Obtainer:
         """
         if model.digest in self._journal.bundles() and model.digest not in self._spoilt:
             return None
-        task = asyncio.create_task(self._fetcher.fetch(model), name=model.digest)
-        self._fetching = task
+        task = asyncio.create_task(self._fetch_in_turn(model), name=model.digest)
+        self._fetching[key] = task
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -55,12 +68,13 @@ class Obtainer:
                 raise
             raise FetchError("the desired state changed meanwhile") from None
         finally:
-            self._fetching = None
+            del self._fetching[key]
 
-    async def verify(self, model: DesiredModel, fetched: Fetched | None) -> Stored:
-        """Bring the model's slot from `fetching` to `testing`.
+    async def verify(self, key: str, model: DesiredModel, fetched: Fetched | None) -> Stored:
+        """Bring a slot from `fetching` to `testing`.
 
         Args:
+            key: The slot.
             model: What is installed.
             fetched: What `fetch` gave.
 
@@ -74,14 +88,14 @@ class Obtainer:
             if stored is None:
                 raise FetchError(f"{model.digest} was cleared from the disk meanwhile")
             verified = await self._verify_stored(model, stored)
-            self._advance(model.name)  # verifying what is on disk
-            self._advance(model.name)  # staging: it is there already
+            self._advance(key)  # verifying what is on disk
+            self._advance(key)  # staging: it is there already
         else:
-            self._advance(model.name)  # verifying
+            self._advance(key)  # verifying
             verified = await self._verify(fetched, model)
-            self._advance(model.name)  # staging
+            self._advance(key)  # staging
             self._keep(fetched.staging, verified)
-        self._advance(model.name)  # testing
+        self._advance(key)  # testing
         return verified.stored
 
     async def take_file(self, path: Path) -> Stored:
@@ -91,20 +105,26 @@ class Obtainer:
             RejectedError: It is not a bundle that the root of trust accepts.
             StoreError: The disk does not take it.
         """
-        staging = self._blobs.staging_for(LOCAL)
-        try:
-            verified = await self._worker.verify_file(
-                path, staging, digest=None, name=None, floors=self._slots.floors()
-            )
-            self._keep(staging, verified)
-        finally:
-            self._blobs.discard_staging(LOCAL)
-        return verified.stored
+        async with self._testing:
+            staging = self._blobs.staging_for(LOCAL)
+            try:
+                verified = await self._worker.verify_file(
+                    path, staging, digest=None, name=None, floors=self._slots.floors()
+                )
+                self._keep(staging, verified)
+            finally:
+                self._blobs.discard_staging(LOCAL)
+            return verified.stored
 
-    def give_up_unless(self, wanted: set[str]) -> None:
-        """Stop a fetch whose bundle digest is not in `wanted`."""
-        if self._fetching is not None and self._fetching.get_name() not in wanted:
-            self._fetching.cancel()
+    def give_up_unless(self, wanted: Mapping[str, str]) -> None:
+        """Stop every fetch but those of `wanted`, the digest by slot."""
+        for key, task in self._fetching.items():
+            if task.get_name() != wanted.get(key):
+                task.cancel()
+
+    async def _fetch_in_turn(self, model: DesiredModel) -> Fetched:
+        async with self._some:
+            return await self._fetcher.fetch(model)
 
     async def _verify_stored(self, model: DesiredModel, stored: Stored) -> Verified:
         try:
@@ -136,5 +156,5 @@ class Obtainer:
         self._journal.save_bundle(verified.stored)
         self._spoilt.discard(verified.stored.digest)
 
-    def _advance(self, name: str) -> None:
-        self._slots.save(self._slots[name].advance())
+    def _advance(self, key: str) -> None:
+        self._slots.save(self._slots[key].advance())

@@ -1,52 +1,52 @@
 """After the switch: a new version is confirmed when it has proven itself, or goes.
 
-Errors of callers never count against a model; failures of the engine do.
+Whether is `judge.py`; this waits, and carries out.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.errors import StoreError
+from edgepack.agent.install.judge import Figures, Outcome, Verdict, judge
 from edgepack.agent.install.recover import rolled_back, serve_or_roll_back
-from edgepack.agent.install.serving import Counters, Serving
+from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.slots import Slots
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 30.0
+_LOOK_S = 0.05
 
 
 class Probations:
     """Watches the models that are not proven yet, one task each.
 
     Args:
-        config: When a version counts as proven.
+        limits: When a version counts as proven.
         slots: The slots.
         serving: Answers requests.
         layout: The store.
-        busy: Held while a slot changes.
         floor_of: The floor that the desired state demands together with a slot's active version.
     """
 
     def __init__(
         self,
-        config: ProbationConfig,
+        limits: ProbationConfig,
         slots: Slots,
         serving: Serving,
         layout: Path,
         *,
-        busy: asyncio.Lock,
         floor_of: Callable[[Slot], int],
     ) -> None:
-        self._config = config
+        self._limits = limits
         self._slots = slots
         self._serving = serving
         self._layout = layout
-        self._busy = busy
         self._floor_of = floor_of
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -69,37 +69,49 @@ class Probations:
             self.cancel(name)
 
     async def _watch(self, name: str) -> None:
-        config = self._config
-        counters = self._serving.probation(name)
-        allowed = int(config.max_error_rate * config.requests)
-        await counters.settled(config.requests, allowed, timeout_s=config.seconds)
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._limits.seconds
         while True:
+            verdict = self._verdict(name, time_is_up=loop.time() >= deadline_s)
             try:
-                await self._judge(name, counters)
+                if verdict.outcome is not Outcome.WAIT and await self._carry_out(name, verdict):
+                    return
             except StoreError as exc:  # what cannot be remembered is not decided
                 logger.warning("probation.storage model=%s error=%s", name, exc)
                 await asyncio.sleep(_RETRY_S)
-            else:
-                return
+            counters = self._serving.counters(name)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline_s):
+                    if counters is None:
+                        await asyncio.sleep(self._limits.seconds)
+                    else:
+                        await counters.changed()
+                        await asyncio.sleep(_LOOK_S)  # not after every single answer
 
-    async def _judge(self, name: str, counters: Counters) -> None:
-        config = self._config
-        async with self._busy:
-            answered, failures = counters.requests, counters.failures
+    def _verdict(self, name: str, *, time_is_up: bool) -> Verdict:
+        counters = self._serving.counters(name)
+        new = counters.figures() if counters is not None else Figures()
+        return judge(new, self._slots[name].baseline, self._limits, time_is_up=time_is_up)
+
+    async def _carry_out(self, name: str, verdict: Verdict) -> bool:
+        """Whether nothing is left to decide; a version that was judged may be gone by now."""
+        judged = self._slots[name].active
+        async with self._slots.lock(name):
             slot = self._slots[name]
-            if failures > config.max_error_rate * max(1, answered + failures):
-                logger.warning("probation.failed model=%s failures=%d", name, failures)
-                detail = f"{failures} of {answered + failures} requests failed on probation"
-                generation = self._slots.generation
-                self._slots.save(rolled_back(slot, "probation_errors", detail, generation))
+            if slot.active != judged:
+                return False
+            if verdict.outcome is Outcome.ROLL_BACK:
+                logger.warning("probation.failed model=%s detail=%s", name, verdict.detail)
+                gone = rolled_back(slot, verdict.reason, verdict.detail, self._slots.now_s())
+                self._slots.save(gone)
                 await serve_or_roll_back(self._slots, self._serving, self._layout, name)
             else:
-                detail = "" if answered else "unexercised: no request during probation"
-                self._slots.save(slot.confirm(detail, self._floor_of(slot)))
+                self._slots.save(slot.confirm(verdict.detail, self._floor_of(slot)))
             self._slots.collect()
             self._tasks.pop(name, None)
             if self._slots[name].is_unproven:  # the version before was not proven either
                 self.watch(name)
+            return True
 
 
 def _check(task: "asyncio.Task[None]") -> None:

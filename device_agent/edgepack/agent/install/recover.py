@@ -23,14 +23,15 @@ async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool
         layout: The store.
         unclean: True when the agent did not end by itself last time.
     """
-    for name, slot in list(slots.by_name.items()):
+    for key, slot in list(slots.by_key.items()):
         recovered = slot.recover(unclean=unclean)
         if recovered.is_unproven and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
             detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
-            recovered = rolled_back(recovered, "unclean_exits", detail, slots.generation)
+            recovered = rolled_back(recovered, "unclean_exits", detail, slots.now_s())
         if recovered != slot:
             _save(slots, recovered)
-        await serve_or_roll_back(slots, serving, layout, name)
+        if not slot.shadow:  # a challenger begins when there is time for it
+            await serve_or_roll_back(slots, serving, layout, key)
 
 
 async def serve_or_roll_back(slots: Slots, serving: Serving, layout: Path, name: str) -> None:
@@ -40,7 +41,7 @@ async def serve_or_roll_back(slots: Slots, serving: Serving, layout: Path, name:
             await serving.serve(slot, layout)
         except EdgepackError as exc:
             logger.warning("model.load_failed model=%s error=%s", name, exc)
-            _save(slots, rolled_back(slot, "load_failed", str(exc), slots.generation))
+            _save(slots, rolled_back(slot, "load_failed", str(exc), slots.now_s()))
         else:
             return
     serving.stop(name)
@@ -51,9 +52,9 @@ def _save(slots: Slots, slot: Slot) -> None:
         slots.save(slot)
     except StoreError as exc:  # on a full disk it holds until the next start
         logger.warning("model.storage model=%s error=%s", slot.name, exc)
-        slots.by_name[slot.name] = slot
+        slots.by_key[slot.key] = slot
 
 
-def rolled_back(slot: Slot, reason: str, detail: str, generation: int) -> Slot:
+def rolled_back(slot: Slot, reason: str, detail: str, now_s: float) -> Slot:
     """The slot without its active version, whatever later version its phase tells of."""
-    return replace(slot, phase=Phase.PROBATION).roll_back(reason, detail, generation)
+    return replace(slot, phase=Phase.PROBATION).roll_back(reason, detail, slot.wish, now_s=now_s)

@@ -3,17 +3,18 @@
 from pathlib import Path
 from typing import Protocol
 
+from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.slot import Slot
 
 
 class Counters(Protocol):
     """How a model does since it was switched to."""
 
-    requests: int
-    failures: int
+    def figures(self) -> Figures:
+        """What was counted; truths only where their source is trusted."""
 
-    async def settled(self, requests: int, failures: int, *, timeout_s: float) -> None:
-        """Return after so many answers, more than so many failures, or the time."""
+    async def changed(self) -> None:
+        """Return when something was counted since the last call."""
 
 
 class Serving(Protocol):
@@ -25,5 +26,5 @@ class Serving(Protocol):
     def stop(self, name: str) -> None:
         """Stop answering for a model."""
 
-    def probation(self, name: str) -> Counters:
-        """The counters of the model that answers now."""
+    def counters(self, name: str) -> Counters | None:
+        """The counters of the model that answers now, or None."""

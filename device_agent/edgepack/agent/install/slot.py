@@ -1,14 +1,26 @@
 """What the agent remembers of one model, and how each step changes it. Pure values."""
 
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
+from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase, Step, after
+from edgepack.agent.install.tries import Failures, with_failure
 from edgepack.runtime.options import SessionOptions
 from edgepack.wire.messages import Release, ReportedModel
 
 MAX_UNCLEAN_EXITS = 2
 _MAX_DETAIL = 500
 _FAILED_KEPT = 16
+_SHADOW_SUFFIX = "~shadow"  # no model name has a "~"
+
+
+class Hold(StrEnum):
+    """The local decision that overrules the desired state; "" for none."""
+
+    NONE = ""
+    INSTALL = "install"
+    ROLLBACK = "rollback"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +35,7 @@ class Installed:
         options: How it runs: what the self-test found best on this device.
         not_chosen: What else was tried, and why it was not taken; a line each.
         fingerprint: Of the engines and the processor that it was tested on.
+        proven: Whether it ever passed its probation here.
     """
 
     release: Release
@@ -32,6 +45,7 @@ class Installed:
     options: SessionOptions = field(default_factory=SessionOptions)
     not_chosen: tuple[str, ...] = ()
     fingerprint: str = ""
+    proven: bool = False
 
     @property
     def digest(self) -> str:
@@ -41,23 +55,30 @@ class Installed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """The state of one model.
+    """The state of one model, or of the challenger beside it.
 
     Attributes:
         name: The model's name.
+        shadow: True for the challenger: it sees the same inputs, and nobody sees its answers.
         phase: Where the install of `target` stands.
         target: Digest that `phase` is about.
         active: What answers; previous: what answered before; confirmed: the last proven one.
         reason, detail: Why the last install failed, for machines and for people.
+        wish: Generation in which the desired state last changed its mind about this model.
         failed: Digests refused under `failed_generation`; not tried again until it changes.
-        failed_generation: The generation of the desired state that they failed under.
-        held_generation: While the desired state has this generation, a local decision stands.
+        failed_generation: The wish that they failed under.
+        failures: When versions failed, across wishes: the loop breaker's memory.
+        held_generation: While the wish has this generation, a local decision stands.
+        hold: Which decision that is.
+        consent: Digest of an offered version that a person asked for.
         managed: True when the desired state brought the model; then it may also remove it.
         floor: Smallest sequence that is accepted; only ever rises.
         unclean_exits: Agent crashes during this probation.
+        baseline: How the confirmed version did, for the probation of the next.
     """
 
     name: str
+    shadow: bool = False
     phase: Phase = Phase.IDLE
     target: str = ""
     active: Installed | None = None
@@ -65,12 +86,22 @@ class Slot:
     confirmed: Installed | None = None
     reason: str = ""
     detail: str = ""
+    wish: int = 0
     failed: tuple[str, ...] = ()
     failed_generation: int = 0
+    failures: tuple[Failures, ...] = ()
     held_generation: int | None = None
+    hold: Hold = Hold.NONE
+    consent: str = ""
     managed: bool = False
     floor: int = 0
     unclean_exits: int = 0
+    baseline: Figures | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other slot of the device."""
+        return shadow_key(self.name) if self.shadow else self.name
 
     def start(self, target: str) -> "Slot":
         """Begin to install `target`; what is active goes on."""
@@ -86,16 +117,29 @@ class Slot:
         """The phase's work is done: on to the next."""
         return replace(self, phase=after(self.phase, Step.DONE))
 
-    def reject(self, reason: str, detail: str, generation: int) -> "Slot":
-        """`target` is refused; what is active goes on."""
+    def reject(self, reason: str, detail: str, generation: int, *, now_s: float = 0.0) -> "Slot":
+        """`target` is refused; what is active goes on, but for a challenger."""
         return replace(
-            self._failed(generation, self.target),
+            self._failed(generation, self.target, now_s),
             phase=after(self.phase, Step.FAILED),
+            active=None if self.shadow else self.active,
             reason=reason,
             detail=detail[:_MAX_DETAIL],
         )
 
-    def switch(self, installed: Installed) -> "Slot":
+    def break_loop(self, target: str, detail: str, generation: int) -> "Slot":
+        """`target` failed too often to be tried under this wish, or any, until a person says so."""
+        earlier = self.failed if self.failed_generation == generation else ()
+        broken = replace(self.start(target), reason="loop_broken", detail=detail[:_MAX_DETAIL])
+        return replace(
+            broken,
+            phase=after(broken.phase, Step.FAILED),
+            active=None if self.shadow else self.active,
+            failed=(*earlier, target)[-_FAILED_KEPT:],
+            failed_generation=generation,
+        )
+
+    def switch(self, installed: Installed, baseline: Figures | None = None) -> "Slot":
         """`installed` answers from now on, on probation."""
         previous = self.active if self.active and self.active.digest != installed.digest else None
         return replace(
@@ -103,7 +147,12 @@ class Slot:
             active=installed,
             previous=previous or self.previous,
             unclean_exits=0,
+            baseline=baseline,
         )
+
+    def cast_shadow(self, installed: Installed) -> "Slot":
+        """`installed` sees what the champion sees from now on."""
+        return replace(self, phase=after(self.phase, Step.SHADOW), active=installed)
 
     def confirm(self, detail: str, floor: int) -> "Slot":
         """The active one is proven; the floor that came with it holds from now on.
@@ -111,9 +160,30 @@ class Slot:
         A later version may have been rejected meanwhile: then the phase goes on saying so.
         """
         moved = replace(self.advance(), detail=detail) if self.phase is Phase.PROBATION else self
-        return replace(moved, confirmed=self.active, floor=max(self.floor, floor))
+        proven = replace(self.active, proven=True) if self.active else None
+        return replace(
+            moved,
+            active=proven,
+            confirmed=proven,
+            floor=max(self.floor, floor),
+            baseline=None,
+        )
 
-    def roll_back(self, reason: str, detail: str, generation: int) -> "Slot":
+    def revert(self, target: str) -> "Slot":
+        """A person goes back to `target`, which is on disk; `switch` comes next."""
+        return replace(
+            self, phase=after(self.phase, Step.REVERT), target=target, reason="", detail=""
+        )
+
+    def held_by(self, hold: Hold) -> "Slot":
+        """From now on this decision stands, until the desired state changes its mind."""
+        return replace(self, held_generation=self.wish, hold=hold, consent="")
+
+    def released(self) -> "Slot":
+        """No local decision stands, and what failed may be tried again."""
+        return replace(self, held_generation=None, hold=Hold.NONE, failed=(), failures=())
+
+    def roll_back(self, reason: str, detail: str, generation: int, *, now_s: float = 0.0) -> "Slot":
         """The active one failed; the last confirmed one (or nothing) answers again."""
         failed = self.active.digest if self.active else self.target
         back = (
@@ -122,7 +192,7 @@ class Slot:
         if back is not None and back.digest == failed:
             back = None
         return replace(
-            self._failed(generation, failed),
+            self._failed(generation, failed, now_s),
             phase=after(self.phase, Step.FAILED),
             target=failed,
             active=back,
@@ -133,6 +203,7 @@ class Slot:
             reason=reason,
             detail=detail[:_MAX_DETAIL],
             unclean_exits=0,
+            baseline=None if back == self.confirmed else self.baseline,
         )
 
     def recover(self, *, unclean: bool) -> "Slot":
@@ -143,11 +214,8 @@ class Slot:
         """
         slot = self
         if self.phase in IN_PROGRESS:
-            phase = Phase.IDLE if self.active is None else Phase.CONFIRMED
-            if self.is_unproven:
-                phase = Phase.PROBATION
             target = self.active.digest if self.active else ""
-            slot = replace(self, phase=phase, target=target)
+            slot = replace(self, phase=self._phase_of_active(), target=target)
         if unclean and self.is_unproven:
             slot = replace(slot, unclean_exits=self.unclean_exits + 1)
         return slot
@@ -155,7 +223,7 @@ class Slot:
     @property
     def is_unproven(self) -> bool:
         """Whether what answers is still on probation, whatever became of a later version."""
-        return self.active is not None and self.active != self.confirmed
+        return not self.shadow and self.active is not None and self.active != self.confirmed
 
     def reported(self) -> ReportedModel:
         """The slot as `out/reported` shows it."""
@@ -170,6 +238,7 @@ class Slot:
             reason=self.reason,
             detail=self.detail,
             held=self.held_generation is not None,
+            hold=self.hold.value,
             self_test=self.active.self_test if self.active else {},
             floor=self.floor,
         )
@@ -178,7 +247,25 @@ class Slot:
         """The bundles that must stay on disk."""
         return tuple(item for item in (self.active, self.previous, self.confirmed) if item)
 
-    def _failed(self, generation: int, digest: str) -> "Slot":
+    def _phase_of_active(self) -> Phase:
+        if self.active is None:
+            return Phase.IDLE
+        if self.shadow:
+            return Phase.SHADOWING
+        return Phase.PROBATION if self.is_unproven else Phase.CONFIRMED
+
+    def _failed(self, generation: int, digest: str, now_s: float) -> "Slot":
         earlier = self.failed if self.failed_generation == generation else ()
         failed = earlier if digest in earlier else (*earlier, digest)
-        return replace(self, failed=failed[-_FAILED_KEPT:], failed_generation=generation)
+        return replace(
+            self,
+            failed=failed[-_FAILED_KEPT:],
+            failed_generation=generation,
+            failures=with_failure(self.failures, digest, now_s),
+            consent="" if self.consent == digest else self.consent,
+        )
+
+
+def shadow_key(name: str) -> str:
+    """The key of the slot of a model's challenger."""
+    return name + _SHADOW_SUFFIX

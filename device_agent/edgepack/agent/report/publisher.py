@@ -20,9 +20,11 @@ from edgepack.agent.install.chain import Chain
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.description import describe
+from edgepack.agent.report.models import reported_models
 from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
 from edgepack.agent.serve.registry import Registry
 from edgepack.monitor.drift import DriftResult
+from edgepack.wire.desired import Desired
 from edgepack.wire.messages import (
     Info,
     Reported,
@@ -69,6 +71,7 @@ class Publisher:
         self._registry = registry
         self._slots: dict[str, Slot] = {}
         self._generation = 0
+        self._desired: Desired | None = None
         self._refused = ""
         self._root_version = 0
         self._notices: dict[str, str] = {}
@@ -85,16 +88,18 @@ class Publisher:
 
     def slot_changed(self, slot: Slot) -> None:
         """A slot went to another phase."""
-        before = self._slots.get(slot.name)
-        self._slots[slot.name] = slot
+        before = self._slots.get(slot.key)
+        self._slots[slot.key] = slot
         self._stale.set()
-        if slot.active is not None and slot.active not in (before.kept() if before else ()):
-            self._self_tested(slot.name, slot.active)
+        known = [replace(one, proven=False) for one in before.kept()] if before else []
+        if slot.active is not None and replace(slot.active, proven=False) not in known:
+            self._self_tested(slot, slot.active)
         about = slot.active if slot.active and slot.active.digest == slot.target else None
         self.event(
             "transition",
             {
                 "model": slot.name,
+                "shadow": True if slot.shadow else None,
                 "phase": slot.phase.value,
                 "digest": slot.target,
                 "model_version": about.release.version if about else None,
@@ -104,17 +109,29 @@ class Publisher:
                 **self._chained(),
             },
         )
+        if slot.hold != (before.hold if before is not None else ""):
+            self.event(
+                "hold",
+                {
+                    "model": slot.name,
+                    "held": slot.held_generation is not None,
+                    "hold": slot.hold.value or None,
+                    "digest": slot.active.digest if slot.active else None,
+                    "model_version": slot.active.release.version if slot.active else None,
+                },
+            )
         if slot.phase.value == "rolled_back":
             self.event(
                 "rollback",
                 {"model": slot.name, "digest": slot.target, "reason": slot.reason},
             )
 
-    def _self_tested(self, name: str, installed: Installed) -> None:
+    def _self_tested(self, slot: Slot, installed: Installed) -> None:
         self.event(
             "self_test",
             {
-                "model": name,
+                "model": slot.name,
+                "shadow": True if slot.shadow else None,
                 "digest": installed.digest,
                 "model_version": installed.release.version,
                 "variant": installed.variant,
@@ -124,12 +141,14 @@ class Publisher:
             },
         )
 
-    def slot_removed(self, name: str) -> None:
-        """A model is gone."""
-        self._slots.pop(name, None)
-        self._cleared.append(self._topics.latest(name))
+    def slot_removed(self, slot: Slot) -> None:
+        """A model, or its challenger, is gone."""
+        self._slots.pop(slot.key, None)
+        if not slot.shadow:
+            self._cleared.append(self._topics.latest(slot.name))
         self._stale.set()
-        self.event("transition", {"model": name, "phase": "removed", **self._chained()})
+        fields = {"model": slot.name, "shadow": True if slot.shadow else None, "phase": "removed"}
+        self.event("transition", {**fields, **self._chained()})
 
     def refused(self, detail: str) -> None:
         """A desired state is not followed; empty when it is."""
@@ -161,9 +180,10 @@ class Publisher:
         self._generation = generation
         self._stale.set()
 
-    def accepted(self, generation: int) -> None:
-        """A desired state is followed from now on."""
+    def accepted(self, generation: int, desired: Desired | None) -> None:
+        """A desired state is followed from now on, or none until the next."""
         self._generation = generation
+        self._desired = desired
         self._stale.set()
 
     def rooted(self, version: int) -> None:
@@ -298,7 +318,7 @@ class Publisher:
         reported = Reported(
             device=self._config.device,
             generation=self._generation,
-            models=tuple(slot.reported() for _, slot in sorted(self._slots.items())),
+            models=reported_models(self._slots.values(), self._desired, {}),
             refused=self._refused,
             ts=_now_ms(),
             root_version=self._root_version,

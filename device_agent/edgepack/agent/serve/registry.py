@@ -29,15 +29,17 @@ class Registry:
 
     Args:
         drift: Settings of the drift alarm.
+        trusted_truths: Whether truths may count for or against a version.
 
     Attributes:
         distrusts_disk: After an unclean stop: what is mapped is hashed before it is used. The
             rest is read, and what is read is always hashed.
     """
 
-    def __init__(self, drift: DriftConfig) -> None:
+    def __init__(self, drift: DriftConfig, *, trusted_truths: bool = False) -> None:
         self._drift = drift
         self.distrusts_disk = False
+        self._trusted_truths = trusted_truths
         self._served: dict[str, ServedModel] = {}
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
 
@@ -60,7 +62,7 @@ class Registry:
         loop = asyncio.get_running_loop()
         work = partial(_load, slot.active, layout, hash_mapped=self.distrusts_disk)
         model, reference = await loop.run_in_executor(self.executor, work)
-        served = ServedModel(slot.active, model)
+        served = ServedModel(slot.active, model, trusted_truths=self._trusted_truths)
         self._served[slot.name] = served
         if reference is not None:  # answering does not wait for it
             loop.create_task(self._watch_drift(served, reference)).add_done_callback(_check)
@@ -69,13 +71,9 @@ class Registry:
         """Stop answering for a model."""
         self._served.pop(name, None)
 
-    def probation(self, name: str) -> ServedModel:
-        """The counters of the model that answers now.
-
-        Raises:
-            KeyError: None does; a defect of the caller.
-        """
-        return self._served[name]
+    def counters(self, name: str) -> ServedModel | None:
+        """The counters of the model that answers now, or None."""
+        return self._served.get(name)
 
     async def _watch_drift(self, served: ServedModel, reference: bytes) -> None:
         try:

@@ -4,12 +4,13 @@
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgepack.agent.install.judge import Figures, Latency
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
@@ -35,10 +36,13 @@ class ServedModel:
     Args:
         installed: What it is.
         model: The loaded model; owned from here on.
+        trusted_truths: Whether truths may count for or against it.
     """
 
-    def __init__(self, installed: Installed, model: Model) -> None:
+    def __init__(self, installed: Installed, model: Model, *, trusted_truths: bool = False) -> None:
         self.installed = installed
+        self._trusted_truths = trusted_truths
+        self._past = LatencyHistogram()  # what `metrics` took out of the model's own
         self.contract: Contract = model.contract
         self._model = model
         self._joiner: TruthJoiner[str | float] = TruthJoiner(_REMEMBERED_REQUESTS)
@@ -112,23 +116,49 @@ class ServedModel:
             if truth.value is None or not isinstance(predicted, float):
                 return False
             self._values.add(truth.value, predicted)
+            self._changed.set()
             return True
         if truth.label is None or not isinstance(predicted, str):
             return False
         self._classes.add(truth.label, predicted)
+        self._changed.set()
         return True
 
-    async def settled(self, requests: int, failures: int, *, timeout_s: float) -> None:
-        """Return after so many answers, more than so many failures, or the time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self.requests < requests and self.failures <= failures:
-                    self._changed.clear()
-                    await self._changed.wait()
+    def figures(self) -> Figures:
+        """What was counted since the switch; truths only where their source is trusted."""
+        figures = Figures(requests=self.requests, failures=self.failures, latency=self._latency())
+        if not self._trusted_truths:
+            return figures
+        if self.contract.task is not Task.REGRESSION:
+            return replace(figures, truths=self._classes.count, right=self._classes.right)
+        values = self._values
+        if not values.count:
+            return figures
+        return replace(figures, truths=values.count, mae=values.mae, rmse=values.rmse)
+
+    async def changed(self) -> None:
+        """Return when something was counted since the last call."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def _latency(self) -> Latency | None:
+        latency = self._model.latency.snapshot()
+        latency.merge(self._past)
+        count = latency.count
+        if not count:
+            return None
+        low, high = latency.median_interval()
+        return Latency(
+            count=count,
+            median_ms=latency.quantile(0.5) / 1e6,
+            low_ms=low / 1e6,
+            high_ms=high / 1e6,
+        )
 
     def metrics(self) -> dict[str, Scalar | None]:
         """Flat figures since the last call (latency) and since the switch (everything else)."""
         latency: LatencyHistogram = self._model.latency.take()
+        self._past.merge(latency)
         fields: dict[str, Scalar | None] = {
             "model_version": self.installed.release.version,
             "variant": self.installed.variant,

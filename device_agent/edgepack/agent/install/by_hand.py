@@ -1,0 +1,136 @@
+"""What a person on the device decides: install a file, go back, let go again."""
+
+from pathlib import Path
+
+from edgepack.agent.errors import DecisionError, RejectedError
+from edgepack.agent.install.obtain import Obtainer
+from edgepack.agent.install.probation import Probations
+from edgepack.agent.install.slot import Hold, Installed, Slot
+from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.transitions import IN_PROGRESS
+from edgepack.agent.install.trial import Trials
+from edgepack.wire.desired import DesiredModel
+
+_SHORTEST_DIGEST = 8
+
+
+class ByHand:
+    """Carries out local decisions; they hold against the desired state until it changes.
+
+    Args:
+        slots: The slots.
+        obtainer: Takes files.
+        trials: Tries versions.
+        probations: Watches what was never proven.
+    """
+
+    def __init__(
+        self, slots: Slots, obtainer: Obtainer, trials: Trials, probations: Probations
+    ) -> None:
+        self._slots = slots
+        self._obtainer = obtainer
+        self._trials = trials
+        self._probations = probations
+
+    async def install_file(self, path: Path) -> Slot:
+        """Install a file that somebody brought to the device.
+
+        Returns:
+            The slot, in `probation` or `rejected`.
+
+        Raises:
+            RejectedError: The file is not a bundle that the root of trust accepts; there is no
+                slot to report it in when not even its name can be believed.
+            StoreError: The disk does not take it.
+        """
+        stored = await self._obtainer.take_file(path)
+        with self._slots.holding(stored.digest):
+            async with self._slots.lock(stored.name):
+                slot = self._slots.get(stored.name)
+                if slot.active is None or slot.active.digest != stored.digest:
+                    self._trials.begin(slot, stored.digest)
+                    model = DesiredModel(
+                        name=stored.name, version=stored.version, digest=stored.digest
+                    )
+                    await self._trials.run(model, None, slot.wish, hold=Hold.INSTALL)
+                return self._slots[stored.name]
+
+    async def roll_back(self, name: str, to: str | None = None) -> Slot:
+        """Go back to a version that is on disk and was tried before.
+
+        Args:
+            name: The model.
+            to: Version, or digest, or the first eight characters or more of its hex; None is the
+                last confirmed version, or the one before it where that is what answers.
+
+        Raises:
+            DecisionError: There is no such model or version, or more than one.
+            RejectedError: It does not load any more; what answered goes on.
+            StoreError: The disk does not take it.
+        """
+        async with self._slots.lock(name):
+            slot = self._known(name)
+            target = _chosen(slot, to)
+            if slot.phase in IN_PROGRESS:
+                slot = slot.recover(unclean=False)
+            left = slot.active.release.version if slot.active else "nothing"
+            self._slots.save(slot.revert(target.digest))
+            try:
+                await self._trials.switch(name, target, Hold.ROLLBACK)
+            except RejectedError as exc:
+                self._slots.save(self._slots[name].reject(exc.reason, str(exc), slot.wish))
+                raise
+            self._probations.cancel(name)
+            if target.proven:
+                back = self._slots[name]
+                self._slots.save(back.confirm(f"rolled back by hand from {left}", back.floor))
+            else:
+                self._probations.watch(name)
+            return self._slots[name]
+
+    async def release(self, name: str) -> Slot:
+        """Follow the desired state again, and try again what failed.
+
+        Raises:
+            DecisionError: There is no such model.
+            StoreError: The disk does not take it.
+        """
+        async with self._slots.lock(name):
+            self._slots.save(self._known(name).released())
+            return self._slots[name]
+
+    def _known(self, name: str) -> Slot:
+        slot = self._slots.by_key.get(name)
+        if slot is None or slot.shadow:
+            raise DecisionError("unknown_model", f"model {name!r} is not on this device")
+        return slot
+
+
+def _chosen(slot: Slot, to: str | None) -> Installed:
+    active = slot.active.digest if slot.active else ""
+    on_disk = {one.digest: one for one in slot.kept() if one.digest != active}
+    if to is None:
+        if slot.hold is Hold.ROLLBACK:
+            raise DecisionError(
+                "already_rolled_back", f"{slot.name} was rolled back already; name a version"
+            )
+        found = [one for one in (slot.confirmed, slot.previous) if one and one.digest != active][:1]
+    else:
+        found = [one for one in on_disk.values() if _is_meant(one, to)]
+    if len(found) != 1:
+        there = ", ".join(f"{one.release.version} ({one.digest[:19]})" for one in on_disk.values())
+        wanted = "an earlier version" if to is None else f"{to!r}"
+        raise DecisionError(
+            "not_on_disk" if not found else "ambiguous",
+            f"{slot.name}: {wanted} must be one of those on disk, got {there or 'none'}",
+        )
+    return found[0]
+
+
+def _is_meant(installed: Installed, to: str) -> bool:
+    if to in (installed.release.version, installed.digest):
+        return True
+    digits = to.removeprefix("sha256:")
+    return len(digits) >= _SHORTEST_DIGEST and installed.digest.removeprefix("sha256:").startswith(
+        digits
+    )
