@@ -437,3 +437,17 @@ class _Dropping:
     async def publish(self, topic, payload, *, retain=False, **kwargs):
         if not retain:
             await self._client.publish(topic, payload, **kwargs)
+
+
+def test_an_entry_says_when_it_was_asked_for(operator, bundles):
+    """Deploying one model is no new wish for another; deploying it again is."""
+
+    async def run():
+        waiting = replace(operator, wait_s=None)
+        async with device(operator):
+            for name in ("one", "two", "one"):
+                await deploy(waiting, bundles(name=name), ONE)
+        desired = await desired_on(operator)
+        assert {"two": 2, "one": 3} == {model.name: model.asked for model in desired.models}
+
+    asyncio.run(run())

@@ -17,6 +17,7 @@ from edgepack.wire.errors import WireError
 from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 MAX_CONFIG_BYTES = 256 * 1024
+MAX_ATTEMPTS = 10  # how many failures of a version are remembered
 _MAX_KEEPALIVE_S = 65_535  # MQTT's field has two bytes
 _PROXY = re.compile(r"(http://)?([^\s/@]+@)?[^\s/@]+/?")
 _MAX_STATE_PATH_BYTES = 96  # of the 107 that a unix socket's path may have
@@ -323,6 +324,21 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
             broker_address(config.broker.url)
     except (WireError, ConfigError) as exc:
         wrong.append(str(exc))
+    wrong += _wrong_numbers(config)
+    if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
+        wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
+    if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:
+        wrong.append(
+            f"state must be a path of at most {_MAX_STATE_PATH_BYTES} bytes, "
+            f"got {len(os.fsencode(config.state))} (a socket in it may not have a longer name)"
+        )
+    if wrong:
+        raise ConfigError(f"{what}: {'; '.join(wrong)}")
+    return config
+
+
+def _wrong_numbers(config: AgentConfig) -> list[str]:
+    wrong = []
     for name, number in (
         ("broker.keepalive_s", config.broker.keepalive_s),
         ("metrics.interval_s", config.metrics.interval_s),
@@ -350,32 +366,12 @@ def _checked(config: AgentConfig, what: str) -> AgentConfig:
     ):
         if number is not None and not 0 < number < math.inf:
             wrong.append(f"{name} must be > 0 and finite, got {number}")
-    if config.broker.keepalive_s > _MAX_KEEPALIVE_S:
-        wrong.append(
-            f"broker.keepalive_s must be at most {_MAX_KEEPALIVE_S}, "
-            f"got {config.broker.keepalive_s}"
-        )
-    wrong += _wrong_bounds(config)
-    if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:
-        wrong.append(
-            f"state must be a path of at most {_MAX_STATE_PATH_BYTES} bytes, "
-            f"got {len(os.fsencode(config.state))} (a socket in it may not have a longer name)"
-        )
-    for name, share in (
-        ("probation.max_error_rate", config.probation.max_error_rate),
-        ("probation.max_accuracy_drop", config.probation.max_accuracy_drop),
-        ("probation.min_accuracy", config.probation.min_accuracy),
-        ("drift.alpha", config.drift.alpha),
+    for name, number, most in (
+        ("probation.max_attempts", config.probation.max_attempts, MAX_ATTEMPTS),
+        ("broker.keepalive_s", config.broker.keepalive_s, _MAX_KEEPALIVE_S),
     ):
-        if share is not None and not 0 <= share <= 1:
-            wrong.append(f"{name} must be in 0..1, got {share}")
-    if wrong:
-        raise ConfigError(f"{what}: {'; '.join(wrong)}")
-    return config
-
-
-def _wrong_bounds(config: AgentConfig) -> list[str]:
-    wrong = []
+        if number > most:
+            wrong.append(f"{name} must be at most {most}, got {number}")
     for name, number in (
         ("predictions.interval_s", config.predictions.interval_s),
         ("probation.truths", config.probation.truths),
@@ -385,6 +381,12 @@ def _wrong_bounds(config: AgentConfig) -> list[str]:
     ):
         if not 0 <= number < math.inf:
             wrong.append(f"{name} must be >= 0 and finite, got {number}")
-    if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
-        wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
+    for name, share in (
+        ("probation.max_error_rate", config.probation.max_error_rate),
+        ("probation.max_accuracy_drop", config.probation.max_accuracy_drop),
+        ("probation.min_accuracy", config.probation.min_accuracy),
+        ("drift.alpha", config.drift.alpha),
+    ):
+        if share is not None and not 0 <= share <= 1:
+            wrong.append(f"{name} must be in 0..1, got {share}")
     return wrong

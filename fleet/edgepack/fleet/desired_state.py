@@ -153,9 +153,23 @@ def plan(
         generation=generation,
         issued_s=now_s,
         expires_s=now_s + lifetime_s,
-        models=models,
+        models=tuple(_asked(one, model, generation, current) for one in models),
     )
     return Plan(device=state.device, old=old, desired=desired, envelope=signer.sign(desired))
+
+
+def _asked(
+    entry: DesiredModel, named: str, generation: int, current: Desired | None
+) -> DesiredModel:
+    """Say since when an entry is wished: what this command is not about keeps its number.
+
+    A device tries again what failed, and overrules what a person decided there, only for an entry
+    that was asked for anew.
+    """
+    if entry.name == named and not entry.asked:
+        return replace(entry, asked=generation)
+    before = current.generation if current is not None else generation
+    return replace(entry, asked=min(entry.asked or before, generation))
 
 
 def with_model(models: Sequence[DesiredModel], model: DesiredModel) -> tuple[DesiredModel, ...]:

@@ -95,7 +95,10 @@ class ReportedShadow:
         variant: Its variant.
         reason: Why it is gone, machine-readable, or "".
         detail: The same for people, or "".
-        figures: Counts, disagreement and latency so far; the names of `out/metrics/<model>`.
+        requests: Inputs that it answered beside the model.
+        dropped: Inputs that it never saw, because it was behind.
+        errors: Inputs that it failed on.
+        figures: Disagreement and latency so far; `out/metrics/<model>` has them as `shadow_…`.
     """
 
     phase: str
@@ -104,6 +107,9 @@ class ReportedShadow:
     variant: str = ""
     reason: str = ""
     detail: str = ""
+    requests: int = 0
+    dropped: int = 0
+    errors: int = 0
     figures: dict[str, float] = field(default_factory=dict)
 
 

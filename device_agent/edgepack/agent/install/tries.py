@@ -10,7 +10,8 @@ only delays the next try; a person can always clear them.
 
 from dataclasses import dataclass
 
-MAX_ATTEMPTS = 10
+from edgepack.agent.config import MAX_ATTEMPTS
+
 _DIGESTS_KEPT = 8
 
 
