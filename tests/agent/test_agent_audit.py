@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from support.agent_process import AgentProcess, Operator, running, wait_until
@@ -22,7 +23,7 @@ from edgepack.agent.install.transitions import Phase
 from edgepack.agent.install.worker import Worker
 from edgepack.fleet.audit import Expected, prove
 from edgepack.trust import EVENT_PAYLOAD_TYPE, PrivateKey, dsse, keygen
-from edgepack.wire.audit import parse_event
+from edgepack.wire.audit import parse_event, serving_after
 from edgepack.wire.messages import Release
 
 SHORT = "[probation]\nrequests = 5\nseconds = 0.3\n"
@@ -304,7 +305,7 @@ def test_an_actor_holds_for_what_is_begun_inside(tmp_path):
     with acting("cmd"):
         journal.save_slot(managed)
     journal.save_slot(managed)
-    journal.delete_slot("m")
+    journal.delete_slot(managed)
     actors = [parse_event(entry.payload).actor for entry in journal.chain.kept()]
     assert ["cmd", "desired", "desired"] == actors
     journal.close()
@@ -315,7 +316,22 @@ def test_a_floor_outlives_its_model(tmp_path):
     journal = journal_of(tmp_path)
     journal.save_slot(Slot(name="m", floor=7))
     journal.save_slot(Slot(name="n"))
-    journal.delete_slot("m")
-    journal.delete_slot("n")
+    journal.delete_slot(Slot(name="m", floor=7))
+    journal.delete_slot(Slot(name="n"))
     assert {"m": 7} == journal.removed_floors()
+    journal.close()
+
+
+def test_a_challenger_is_no_part_of_what_answers(tmp_path):
+    """Its events are in the history and say so; what the chain says is serving is the model."""
+    journal = journal_of(tmp_path)
+    release = Release(digest="sha256:" + "a" * 64, version="1", sequence=1)
+    installed = Installed(release=release, variant="v")
+    journal.save_slot(Slot(name="m", active=installed))
+    shadow = Slot(name="m", shadow=True, active=replace(installed, variant="w"))
+    journal.save_slot(shadow)
+    journal.delete_slot(shadow)
+    events = [parse_event(entry.payload) for entry in journal.chain.kept()]
+    assert [False, True, True] == [event.shadow for event in events]
+    assert {"m": release.digest} == serving_after({}, events)
     journal.close()
