@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from edgepack.bundle.contract import Datatype, Task, TensorSpec
 from edgepack.bundle.contract_rules import is_name
 from edgepack.converter import RequestError, UnfitDataError
+from edgepack.converter.errors import one_line
 from edgepack.converter.match import nan_columns, nan_probe
 from edgepack.converter.naming import model_name, model_version
 from edgepack.converter.search.plans import nothing_to_quantize
@@ -175,3 +176,8 @@ def test_nan_is_looked_for_by_column() -> None:
     probe = nan_probe([spec], {"x": np.ones((3, 2))})
     assert probe is not None
     assert [[True, False], [False, True]] == np.isnan(probe["x"]).tolist()
+
+
+def test_foreign_errors_lose_their_colours() -> None:
+    """What a framework wrote for a terminal is one plain line."""
+    assert "needs it" == one_line(ValueError("\x1b[1mneeds\n  it\x1b[0m"))

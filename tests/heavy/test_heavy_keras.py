@@ -221,7 +221,19 @@ def attention(keras):
     return keras.Model(x, keras.layers.Dense(2)(keras.layers.Flatten()(y)))
 
 
-@pytest.mark.parametrize("make", [several, recurrent, residual, autoencoder, attention])
+def preprocessing(keras):
+    """Whole numbers in; layers that scale, resize and normalize inside."""
+    layers = keras.layers
+    image = keras.Input((12, 12, 3), dtype="uint8")
+    x = layers.Resizing(8, 8)(layers.Rescaling(1 / 127.5, offset=-1)(image))
+    x = layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[1.0, 2.0, 3.0])(x)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(x))
+    return keras.Model(image, layers.Dense(3)(x))
+
+
+@pytest.mark.parametrize(
+    "make", [several, recurrent, residual, autoencoder, attention, preprocessing]
+)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_kinds_of_networks_answer_as_keras_in_both_formats(make, ending, keras, child, tmp_path):
     """Several inputs, recurrent, residual and attention layers keep their answers."""
@@ -240,6 +252,44 @@ def test_kinds_of_networks_answer_as_keras_in_both_formats(make, ending, keras, 
         assert list(original) == list(found)
         for name, got in found.items():
             np.testing.assert_allclose(original[name], got, rtol=1e-3, atol=1e-4)
+
+
+def test_long_recurrent_layers_are_one_operator(keras, child, tmp_path):
+    """Hundreds of steps are not written out one by one, and backwards stays backwards."""
+    import onnx
+
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    sequence = keras.Input((300, 3))
+    x = layers.Bidirectional(layers.LSTM(5, return_sequences=True, use_bias=False))(sequence)
+    x = layers.GRU(4, go_backwards=True)(x)
+    keras.Model(sequence, layers.Dense(2)(x)).save(tmp_path / "long.keras")
+    model = child.load(tmp_path / "long.keras")
+    feeds = rows_for(model)
+    graph = onnx.load_model_from_string(export(model, Task.GENERIC, "onnx").data).graph
+    kinds = [node.op_type for node in graph.node]
+    assert (2, 1) == (kinds.count("LSTM"), kinds.count("GRU"))
+    assert len(kinds) < 100
+    expected = model.run(Task.GENERIC, feeds)["dense"]
+    found = answers(model, Task.GENERIC, "onnx", feeds)["dense"]
+    np.testing.assert_allclose(expected, found, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnsupportedModelError, match="every step of recurrent layers: at most"):
+        export(model, Task.GENERIC, "tflite")
+
+
+def test_recurrent_layers_with_other_activations_keep_their_answers(keras, child, tmp_path):
+    """What torch's own operator does not compute is written out."""
+    layers = keras.layers
+    x = keras.Input((6, 3))
+    y = layers.LSTM(4, activation="relu", return_sequences=True)(x)
+    y = layers.GRU(4, recurrent_activation="hard_sigmoid", return_sequences=True)(y)
+    y = layers.GRU(4, reset_after=False)(y)
+    keras.Model(x, layers.Dense(2, name="y")(y)).save(tmp_path / "odd.keras")
+    model = child.load(tmp_path / "odd.keras")
+    feeds = rows_for(model)
+    expected = model.run(Task.GENERIC, feeds)["y"]
+    found = answers(model, Task.GENERIC, "onnx", feeds)["y"]
+    np.testing.assert_allclose(expected, found, rtol=1e-4, atol=1e-5)
 
 
 def test_open_sizes_come_from_the_data_or_by_hand(keras, child, tmp_path):
@@ -340,6 +390,29 @@ def test_older_spellings_are_read(age, trained, child, tmp_path):
     (name,) = (spec.name for spec in model.facts().inputs)
     got = model.run(Task.CLASSIFICATION, {name: images})["probabilities"]
     np.testing.assert_allclose(predicted(network, images), got, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_inside_wrappers_of_older_files_are_found(keras, child, tmp_path):
+    """Keras 2 named the layers inside Bidirectional and TimeDistributed by their class alone."""
+    layers = keras.layers
+    x = keras.Input((5, 3))
+    y = layers.Bidirectional(layers.GRU(4, return_sequences=True))(x)
+    y = layers.RNN([layers.LSTMCell(4), layers.GRUCell(3)], return_sequences=True)(y)
+    network = keras.Model(x, layers.TimeDistributed(layers.Dense(2), name="y")(y))
+    network.save(tmp_path / "m.h5")
+
+    def forget_modules(config):
+        for item in entries_of(config):
+            for name in ("module", "registered_name", "build_config"):
+                item.pop(name, None)
+            if isinstance(item.get("dtype"), dict):
+                item["dtype"] = "float32"
+
+    change_config(tmp_path / "m.h5", forget_modules)
+    model = child.load(tmp_path / "m.h5")
+    feeds = rows_for(model)
+    got = model.run(Task.GENERIC, feeds)["y"]
+    np.testing.assert_allclose(predicted(network, *feeds.values()), got, rtol=1e-5, atol=1e-6)
 
 
 def bomb(marker):

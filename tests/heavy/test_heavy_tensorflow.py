@@ -78,6 +78,14 @@ network.export("keras", verbose=False)
 tested = rng.random((40, 16, 16, 3)).astype("float32")
 np.savez("keras.npz", image=tested, expected=network.predict(tested, verbose=0))
 
+# Keras's own model, not exported: variables twice, GELU as Erfc.
+inside = keras.Sequential([keras.Input((6,)), layers.Dense(16, "gelu")])
+inside.add(layers.BatchNormalization())
+inside.add(layers.Dense(3))
+tf.saved_model.save(inside, "saved")
+given = rng.random((40, 6)).astype("float32")
+np.savez("saved.npz", x=given, expected=inside.predict(given, verbose=0))
+
 recurrent = keras.Sequential([keras.Input((12, 4)), layers.LSTM(8), layers.Dense(1)])
 recurrent.export("recurrent", verbose=False)
 
@@ -188,7 +196,18 @@ with tf.Graph().as_default(), v1.Session() as session:
     v1.train.Saver().save(session, "checkpoint_only/model")
 '''
 
-FOLDERS = ["keras", "recurrent", "module", "loop", "two", "fixed", "first", "named", "default"]
+FOLDERS = [
+    "keras",
+    "recurrent",
+    "saved",
+    "module",
+    "loop",
+    "two",
+    "fixed",
+    "first",
+    "named",
+    "default",
+]
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +308,16 @@ def test_the_answers_are_tensorflows(written, child):
     np.testing.assert_allclose(expected, got["probabilities"], rtol=1e-5, atol=1e-6)
 
 
+def test_variables_that_the_graph_leaves_empty_are_found(written, child):
+    """A model of Keras 3 that tf.saved_model.save wrote answers as Keras did."""
+    with np.load(written / "saved.npz") as packed:
+        x, expected = packed["x"], packed["expected"]
+    model = child.load(written / "saved")
+    (given,) = (spec.name for spec in model.facts().inputs)
+    (got,) = model.run(Task.GENERIC, {given: x}).values()
+    np.testing.assert_allclose(expected, got, rtol=1e-5, atol=1e-6)
+
+
 def test_open_sizes_come_from_the_data_or_by_hand(written, child):
     """Sizes that the signature leaves open are the data's, or given; without either, one line."""
     data = (ArrayShape(name="any", dtype="float32", shape=(70, 8, 3)),)
@@ -368,6 +397,14 @@ def test_lost_variables_are_one_line(part, written, child, tmp_path):
     with pytest.raises(ModelFileError) as caught:
         child.load(tmp_path / "m")
     assert "\n" not in str(caught.value)
+
+
+def test_a_first_graph_without_its_variables_is_damaged(written, child, tmp_path):
+    """Where no operator of the graph would complain, the folder that is not there is named."""
+    shutil.copytree(written / "first", tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / "variables")
+    with pytest.raises(ModelFileError, match="has no folder 'variables' and its graph has 1 var"):
+        child.load(tmp_path / "m")
 
 
 def test_folders_that_are_no_models_say_what_they_are(written, tmp_path):

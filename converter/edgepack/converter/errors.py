@@ -13,9 +13,12 @@ EdgepackError
     └── OutputError            (9) the output folder cannot be written
 """
 
+import re
+
 from edgepack.trust.errors import EdgepackError
 
 _LONGEST_TEXT = 240
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ConvertError(EdgepackError):
@@ -68,5 +71,5 @@ class OutputError(ConvertError):
 
 def one_line(exc: BaseException) -> str:
     """The first lines of a foreign error, as one line of at most 240 characters."""
-    text = " ".join(str(exc)[:4000].split()) or type(exc).__name__
+    text = " ".join(_COLOURS.sub("", str(exc)[:4000]).split()) or type(exc).__name__
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import keras
 import torch
+from keras.src.utils import backend_utils
 
 from edgepack.converter.errors import (
     ModelFileError,
@@ -19,6 +20,7 @@ from edgepack.converter.errors import (
 from edgepack.converter.keras_model.config import check_classes, check_code, layers
 from edgepack.converter.keras_model.files import read_config, with_config
 from edgepack.converter.keras_model.mend import mend
+from edgepack.converter.keras_model.recurrent import one_operator, recurrent_steps
 from edgepack.converter.onnx_fuse import fused
 from edgepack.converter.sources.source import LoadOptions
 from edgepack.converter.tensor_model import TensorModel
@@ -31,6 +33,10 @@ from edgepack.runtime.tensors import Array
 
 _FRAMEWORK: Final = "Keras"
 _MOST_WEIGHTS_TOLD: Final = 3
+
+# Preprocessing layers ask whether they run in a graph of TensorFlow, and take its name among the
+# modules (which the source put there to keep it away) for the thing itself.
+backend_utils.in_tf_graph = lambda: False
 
 
 class Positional(torch.nn.Module):  # type: ignore[misc]  # torch is not followed
@@ -60,20 +66,26 @@ def load_model(path: Path, options: LoadOptions) -> TensorModel:
     flat = Flat(Positional(model)).eval()
     call = _caller(flat, inputs)
     outputs = _output_names(model)
-    exportable = Exportable(module=flat, inputs=inputs, outputs=outputs, call=call, rows=rows)
+    steps = recurrent_steps(model, inputs)
+    exportable = Exportable(
+        module=flat, inputs=inputs, outputs=outputs, call=call, rows=rows, recurrent=steps > 0
+    )
     packages = {name: version(name) for name in ("keras", "torch")}
     convert = None
     if to_tflite.is_available() and rows in (None, 1):
         packages["litert-torch"] = version("litert-torch")
 
         def convert() -> Any:  # noqa: ANN401
-            return to_tflite.to_tflite(flat, inputs, len(outputs))
+            with one_operator():
+                return to_tflite.to_tflite(flat, inputs, len(outputs), recurrent_steps=steps)
 
+    with one_operator():
+        onnx = fused(to_onnx(exportable))
     return TensorModel(
         framework=_FRAMEWORK,
         description=_described(model),
         packages=packages,
-        onnx=fused(to_onnx(exportable)),
+        onnx=onnx,
         call=call,
         to_tflite=convert,
         messages=messages,

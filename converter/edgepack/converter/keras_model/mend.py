@@ -36,6 +36,7 @@ _OLD_DEFAULTS: Final[Mapping[str, tuple[object, ...]]] = {
     "experimental_run_tf_function": (True,),
     "interpolation_order": (1,),
 }
+_INNER: Final = ("layer", "backward_layer", "cell", "cells")  # of wrappers and RNN
 _MOVED: Final = {  # class → where Keras 3 has it; older files name modules that are gone
     "Functional": "keras.src.models.functional",
     "Sequential": "keras",
@@ -111,6 +112,7 @@ def _spell_anew(item: Config) -> None:
     policy = item.get("dtype")
     if isinstance(policy, dict) and policy.get("class_name") == "Policy":
         item["dtype"] = policy.get("config", {}).get("name", "float32")
+    _name_modules(item)
     if item.get("class_name") != "Sequential":
         return
     if isinstance(item.get("config"), list):  # the first versions of Keras 2
@@ -126,6 +128,16 @@ def _spell_anew(item: Config) -> None:
     name = f"{first.get('name', 'first')}_input"
     taken = {"batch_input_shape": shape, "dtype": "float32", "name": name}
     inside.insert(0, {"class_name": "InputLayer", "config": taken})
+
+
+def _name_modules(item: Config) -> None:
+    """Say where the layers inside wrappers are: Keras 3 finds only outer ones by class alone."""
+    for key in _INNER:
+        inner = item.get(key)
+        for part in inner if isinstance(inner, list) else [inner]:
+            if isinstance(part, dict) and isinstance(part.get("class_name"), str):
+                part.setdefault("module", _MOVED.get(part["class_name"], "keras.layers"))
+                part.setdefault("registered_name", None)
 
 
 def _move(item: Config) -> None:

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from edgepack.converter.errors import UnsupportedModelError, one_line
 from edgepack.converter.tensor_model import TfliteFile
+from edgepack.converter.tensorflow_model.erfc import without_erfc
 from edgepack.converter.tensorflow_model.one_row import with_one_row
 
 _OPSET: Final = 17
@@ -58,7 +59,7 @@ def to_onnx(frozen: FrozenGraph) -> ModelProto:
     tensors = (*frozen.inputs, *frozen.outputs)
     try:
         model, _ = tf2onnx.convert.from_graph_def(
-            frozen.graph,
+            without_erfc(frozen.graph),
             input_names=[item.tensor for item in frozen.inputs],
             output_names=[item.tensor for item in frozen.outputs],
             opset=_OPSET,

@@ -8,12 +8,14 @@ import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
 
 from edgepack.converter.errors import ModelFileError, one_line
+from edgepack.converter.tensorflow_model.checkpoint import fill_variables
 from edgepack.converter.tensorflow_model.inline import inlined
 from edgepack.converter.tensorflow_model.operators import check_operators
 from edgepack.converter.tensorflow_model.saved import SavedGraph, node_of, reachable
 from edgepack.runtime.tensors import Array
 
 _VARIABLES = ("variables", "variables")
+_VARIABLE_OPERATORS = ("VarHandleOp", "VariableV2", "Variable")
 
 
 class RunningGraph:
@@ -36,12 +38,15 @@ class RunningGraph:
                 tf.import_graph_def(saved.graph, name="")
                 _add_reads(self._graph)
             self._session = tf.compat.v1.Session(graph=self._graph)
-            if saved.restore is not None and path.joinpath(*_VARIABLES[:1]).is_dir():
+            if saved.restore is not None and _has_variables(path, self._graph):
                 operation, filename = saved.restore
                 prefix = str(path.joinpath(*_VARIABLES))
                 self._session.run(_operation(self._graph, operation), {filename: prefix})
+                fill_variables(self._session, prefix, saved.saved_at)
             for name in saved.init:
                 self._session.run(self._graph.get_operation_by_name(name))
+        except ModelFileError:
+            raise
         except Exception as exc:
             raise ModelFileError(
                 f"{path.name} cannot be loaded by TensorFlow {tf.__version__}: {one_line(exc)}"
@@ -61,6 +66,20 @@ class RunningGraph:
         )
         needed = reachable(frozen, [*self._inputs, *self._outputs])
         return inlined(needed, self._inputs, self._outputs)
+
+
+def _has_variables(path: Path, graph: Any) -> bool:  # noqa: ANN401  (TensorFlow is not followed)
+    """Whether there is something to restore; a graph that needs it and has nothing is damaged."""
+    folder = path.joinpath(*_VARIABLES[:1])
+    if folder.is_dir():
+        return True
+    needing = [item for item in graph.get_operations() if item.type in _VARIABLE_OPERATORS]
+    if needing:
+        raise ModelFileError(
+            f"{path.name} has no folder {folder.name!r} and its graph has {len(needing)} "
+            "variables: copy the whole SavedModel folder"
+        )
+    return False
 
 
 def _is_stateful(name: str) -> bool | None:

@@ -4,6 +4,7 @@ TensorFlow's present loader refuses what an older Keras wrote, for objects that 
 so the folder is read here, by its protobuf alone, and nothing runs.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ class SavedGraph:
         inputs, outputs: Name → the protobuf's description of the tensor.
         init: Names of the operations that initialize tables.
         restore: The operation that restores variables, and the tensor that takes the file's name.
+        saved_at: Variable → its place in the checkpoint's list of objects.
         version: The TensorFlow that wrote it.
     """
 
@@ -46,6 +48,7 @@ class SavedGraph:
     outputs: dict[str, Any]
     init: tuple[str, ...]
     restore: tuple[str, str] | None
+    saved_at: dict[str, int]
     version: str
 
 
@@ -80,6 +83,7 @@ def read_saved_model(path: Path) -> SavedGraph:
         outputs=outputs,
         init=init,
         restore=restore if all(restore) else None,
+        saved_at=_places(meta.object_graph_def),
         version=meta.meta_info_def.tensorflow_version or "1",
     )
 
@@ -132,6 +136,17 @@ def _signature(meta: Any, file: str) -> tuple[str, Any]:  # noqa: ANN401
         )
     ((name, signature),) = signatures.items()
     return name, signature
+
+
+def _places(objects: Any) -> dict[str, int]:  # noqa: ANN401
+    """Where the variables are that have a name of their own."""
+    named = [
+        (item.variable.name, place)
+        for place, item in enumerate(objects.nodes)
+        if item.WhichOneof("kind") == "variable"
+    ]
+    counts = Counter(name for name, _ in named)
+    return {name: place for name, place in named if counts[name] == 1}
 
 
 def _init_operations(meta: Any) -> Iterator[str]:  # noqa: ANN401
