@@ -71,7 +71,14 @@ class Agent:
         )
         self._journal.chain.who = self._who
         self._registry = Registry(config.drift, trusted_truths=config.truths.trusted)
-        self._publisher = Publisher(config, instance, self._topics, self._outbox, self._registry)
+        self._publisher = Publisher(
+            config,
+            instance,
+            self._topics,
+            outbox=self._outbox,
+            registry=self._registry,
+            memory=self._journal,
+        )
         self._slots = Slots(self._journal, self._blobs, self._publisher)
         self._server = RequestServer(
             self._registry,
@@ -88,6 +95,7 @@ class Agent:
                 self._topics.desired,
                 self._topics.infer("+"),
                 self._topics.truth("+"),
+                self._topics.info,
             ],
             on_connect=self._publisher.connected,
             on_message=self._route,
@@ -172,7 +180,7 @@ class Agent:
                 async with asyncio.timeout(_SERVE_FIRST_S):
                     await self._link.connected.wait()
             await asyncio.sleep(_SETTLE_S)
-        await self._publisher.introduce()
+        await self._publisher.introduction.describe()
         # on a thread, so that requests are answered meanwhile
         await asyncio.to_thread(_import_installing)
         from edgepack.agent.control import ControlServer
@@ -195,6 +203,8 @@ class Agent:
             self._server.infer(message)
         elif message.topic.startswith(self._topics.truth("")):
             self._server.truth(message)
+        elif message.topic == self._topics.info:
+            self._publisher.introduction.met(message.payload, retained=message.retained)
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
             self.installing().roots.deliver(message.topic, message.payload)
 

@@ -7,9 +7,11 @@ said on every new connection comes from one callable.
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import socket
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,9 @@ _LONGEST_DELAY_S = 60.0
 _CONNECT_TIMEOUT_S = 10.0
 _GOODBYE_S = 2.0
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
+_SHORT_SESSION_S = 60.0
+_SHORT_SESSIONS = 3  # in a row; a broker that is restarted ends one
+_CROWDED_DELAY_S = 2.0
 _MAX_PACKET_BYTES = 256 * 1024
 # Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
 _AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
@@ -78,10 +83,12 @@ class Link:
     ) -> None:
         self._config = config
         self._topics = topics
-        self._client_id = client_id
+        self._client_id = self._own_client_id = client_id
         self._subscriptions = [(topic, 1) for topic in subscriptions]
         self._on_connect = on_connect
         self._on_message = on_message
+        self._short_sessions = 0
+        self._session_began_s = 0.0
         self._client: aiomqtt.Client | None = None
         self._protocol = aiomqtt.ProtocolVersion.V5
         self._wanted: dict[str, asyncio.Future[bytes]] = {}
@@ -99,7 +106,9 @@ class Link:
                 _stop_if_cancelled()  # aiomqtt's goodbye failed
                 if self._falls_back(exc):
                     continue
-                if self.connected.is_set():
+                if self._is_crowded_out():
+                    delay_s = max(delay_s, _CROWDED_DELAY_S)
+                elif self.connected.is_set():
                     delay_s = _FIRST_DELAY_S
                 logger.warning("broker.lost error=%s retry_in_s=%.1f", exc, delay_s)
             # a certificate or password file that is missing now may be there later
@@ -224,6 +233,7 @@ class Link:
             properties=self._connect_properties(),
         ) as client:
             self._client = client
+            self._session_began_s = time.monotonic()
             await client.subscribe(self._subscriptions)
             _stop_if_cancelled()
             # requests are answered while the device still says what it is
@@ -292,6 +302,25 @@ class Link:
             return False
         logger.info("broker.fallback protocol=MQTT 3.1.1 reason=%s", exc)
         self._protocol = aiomqtt.ProtocolVersion.V311
+        return True
+
+    def _is_crowded_out(self) -> bool:
+        """Whether another client probably has this one's id: then both would fight without end.
+
+        A broker ends the older of two connections with one id. (MQTT 5 would say so, but paho loses
+        the reason of a short DISCONNECT.) After some sessions that ended soon, this agent has
+        a client id of its own; a mistake does no harm. Who the other one is, its
+        `out/info` tells.
+        """
+        if not self.connected.is_set():
+            return False
+        short = time.monotonic() - self._session_began_s < _SHORT_SESSION_S
+        self._short_sessions = self._short_sessions + 1 if short else 0
+        if self._short_sessions < _SHORT_SESSIONS:
+            return False
+        self._short_sessions = 0
+        self._client_id = f"{self._own_client_id}-{os.urandom(4).hex()}"
+        logger.warning("broker.crowded client_id=%s", self._client_id)
         return True
 
     def _disconnected(self) -> None:

@@ -164,7 +164,7 @@ class Reported:
         ts: Milliseconds since 1970, by the device's clock.
         root_version: Of the root of trust that it follows; 0 when it does not know yet.
         notices: What a person should know, one line each by kind: `clock`, `unchecked`, `conflict`,
-            `reinstalled`, `floors`, `root`, `audit`; see docs/operations.md.
+            `reinstalled`, `root`, `audit`; see docs/operations.md.
     """
 
     device: str

@@ -109,7 +109,7 @@ class Installing:
             worker,
             link,
             slots=slots.by_key.values,
-            keyed=publisher.keyed,
+            keyed=publisher.introduction.keyed,
             notice=lambda detail: publisher.notice("audit", detail),
         )
 

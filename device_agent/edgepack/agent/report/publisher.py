@@ -5,7 +5,6 @@ and metrics go through the outbox, so that days offline cost nothing but age.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import resource
@@ -19,18 +18,16 @@ from edgepack.agent.errors import FetchError, StoreError
 from edgepack.agent.install.chain import Chain
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.link import Link
-from edgepack.agent.report.description import describe
+from edgepack.agent.report.introduction import Introduction, Memory
 from edgepack.agent.report.models import reported_models
 from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
 from edgepack.agent.serve.registry import Registry
 from edgepack.monitor.drift import DriftResult
 from edgepack.wire.desired import Desired
 from edgepack.wire.messages import (
-    Info,
     Reported,
     Scalar,
     render_flat,
-    render_info,
     render_reported,
 )
 from edgepack.wire.topics import ONLINE, DeviceTopics
@@ -53,6 +50,7 @@ class Publisher:
         topics: This device's topics.
         outbox: Where reports wait.
         registry: The models, for their figures.
+        memory: Keeps whether this installation has ever said what it is.
     """
 
     def __init__(
@@ -60,13 +58,13 @@ class Publisher:
         config: AgentConfig,
         instance: str,
         topics: DeviceTopics,
+        *,
         outbox: Outbox,
         registry: Registry,
+        memory: Memory,
     ) -> None:
         self._config = config
         self._topics = topics
-        self._instance = instance
-        self._info: Info | None = None
         self._outbox = outbox
         self._registry = registry
         self._slots: dict[str, Slot] = {}
@@ -78,9 +76,8 @@ class Publisher:
         self._started_s = time.monotonic()
         self._stale = asyncio.Event()
         self._filled = asyncio.Event()
-        self._describe_anew = asyncio.Event()
         self._cleared: list[str] = []
-        self._key = ""
+        self.introduction = Introduction(config, instance, topics, memory, self.notice)
         self.link: Link | None = None  # set by compose: the two need each other
         self.chain: Chain | None = None
 
@@ -191,11 +188,6 @@ class Publisher:
         self._root_version = version
         self._stale.set()
 
-    def keyed(self, key: str) -> None:
-        """The device signs its events with this key: 32 bytes in hex."""
-        self._key = key
-        self._describe_anew.set()
-
     def drifted(self, name: str, result: DriftResult) -> None:
         """Inputs completed a window."""
         if not result.alarm:
@@ -224,8 +216,7 @@ class Publisher:
         link = self._must_link()
         await link.publish(self._topics.status, ONLINE, retain=True)
         await self._say_reported(link)
-        if self._info is not None:
-            await self._say_info(link)
+        await self.introduction.say(link)
         self._filled.set()
 
     async def run(self) -> None:
@@ -234,30 +225,7 @@ class Publisher:
             tasks.create_task(self._keep_reported())
             tasks.create_task(self._drain())
             tasks.create_task(self._measure())
-            tasks.create_task(self._keep_info())
-
-    async def introduce(self) -> None:
-        """Find out what the device is, and say it now and on every later connection."""
-        # on a thread: it imports and reads the metadata of installed packages
-        self._info = await asyncio.to_thread(describe, self._config, self._instance)
-        link = self._must_link()
-        if link.connected.is_set():
-            with contextlib.suppress(FetchError):  # then the next connection says it
-                await self._say_info(link)
-
-    async def _say_info(self, link: Link) -> None:
-        if self._info is not None:
-            info = replace(self._info, key=self._key)
-            await link.publish(self._topics.info, render_info(info), retain=True)
-
-    async def _keep_info(self) -> None:
-        while True:
-            await self._describe_anew.wait()
-            link = self._must_link()
-            await link.connected.wait()
-            self._describe_anew.clear()
-            with contextlib.suppress(FetchError):  # then the next connection says it
-                await self._say_info(link)
+            tasks.create_task(self.introduction.keep_said(self._must_link()))
 
     async def _keep_reported(self) -> None:
         while True:

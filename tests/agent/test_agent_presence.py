@@ -1,0 +1,146 @@
+"""Two devices with one id, and a device that was installed anew: said, and no silent fight."""
+
+import shutil
+import time
+
+import pytest
+from support.agent_process import AgentProcess, Operator, running, wait_until
+from support.brokers import Mosquitto
+from support.brokers import running as running_broker
+
+from edgepack.agent.report.presence import NOTHING, Presence, Seen
+from edgepack.trust import keygen
+from edgepack.wire.messages import Info
+
+OWN = Info(device="d1", agent_version="0", instance="aa" * 8, run="11")
+OTHER = Info(device="d1", agent_version="0", instance="bb" * 8, run="22")
+COPY = Info(device="d1", agent_version="0", instance="aa" * 8, run="33")
+OLDER = Info(device="d1", agent_version="0", instance="aa" * 8)
+
+
+def presence(*, greeted=True):
+    return Presence("aa" * 8, "11", greeted=greeted)
+
+
+@pytest.mark.parametrize(
+    ("info", "retained", "greeted"),
+    [(OWN, True, True), (OWN, False, True), (COPY, True, True), (OLDER, False, True)],
+)
+def test_what_we_said_ourselves_is_nothing(info, retained, greeted):
+    """Our own words, those of an earlier start, and those of an agent that names no start."""
+    assert NOTHING == presence(greeted=greeted).see(info, retained=retained, now_s=0)
+
+
+def test_who_was_here_before_us_is_replaced():
+    """A new installation finds the retained words of another one: floors are forgotten."""
+    assert Seen(replaces="bb" * 8) == presence(greeted=False).see(OTHER, retained=True, now_s=0)
+
+
+def test_who_was_here_since_is_in_conflict():
+    """An installation that has said hello before is not new."""
+    seen = presence().see(OTHER, retained=True, now_s=0)
+    assert ("", "installation bbbbbbbb has used this device id since this one last did") == (
+        seen.replaces,
+        seen.conflict,
+    )
+
+
+def test_who_is_here_now_is_answered_but_not_for_ever():
+    """Two that hear of each other do not talk each other to death."""
+    made = presence()
+    answers = [
+        made.see(one, retained=False, now_s=s).answer
+        for one, s in ((OTHER, 0), (OTHER, 1), (COPY, 59), (OTHER, 61), (OTHER, 62))
+    ]
+    assert [True, False, False, True, False] == answers
+    assert "a copy of this installation" in made.see(COPY, retained=False, now_s=0).conflict
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    return keygen(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A broker that nobody else uses."""
+    with running_broker(Mosquitto(tmp_path)) as broker:
+        yield broker
+
+
+@pytest.fixture
+def operator(alone, keys):
+    made = Operator(alone.port, keys)
+    yield made
+    made.close()
+
+
+def notices(operator):
+    """Every notice that was ever reported, by kind."""
+    found = {}
+    for document in operator.documents(operator.topics.reported):
+        for kind, detail in document.get("notices", {}).items():
+            found.setdefault(kind, set()).add(detail)
+    return found
+
+
+def now(operator):
+    """Who is said to use the id at the same time."""
+    return {d for d in notices(operator).get("conflict", ()) if "at the same time" in d}
+
+
+def test_a_device_that_was_installed_anew_says_so(operator, alone, keys, tmp_path):
+    """A new state folder under an old id: in info for good, in reported, and as an event."""
+    first = AgentProcess(tmp_path / "device", keys, alone.port)
+    with running(first):
+        wait_until(lambda: operator.documents(operator.topics.info), "info")
+        first.stop()
+    old = operator.documents(operator.topics.info)[-1]["instance"]
+    shutil.rmtree(tmp_path / "device/state")
+    second = AgentProcess(tmp_path / "device", keys, alone.port)
+    with running(second):
+        wait_until(lambda: "reinstalled" in notices(operator), "it is said")
+        infos = operator.documents(operator.topics.info)
+        wait_until(lambda: operator.documents(operator.topics.info)[-1]["replaces"] == old, "info")
+        assert "" == infos[0]["replaces"]
+        events = operator.documents(operator.topics.event("error"))
+        assert "reinstalled" in [event["reason"] for event in events]
+        second.stop()
+        operator.messages.clear()
+        second.start()
+        wait_until(lambda: operator.documents(operator.topics.info), "info")
+        assert old == operator.documents(operator.topics.info)[-1]["replaces"]
+        assert "conflict" not in notices(operator)
+
+
+def test_two_devices_with_one_id_say_so_both(operator, alone, keys, tmp_path):
+    """Each learns of the other, whichever came first."""
+    one = AgentProcess(tmp_path / "one", keys, alone.port)
+    two = AgentProcess(tmp_path / "two", keys, alone.port)
+    with running(one):
+        wait_until(lambda: operator.documents(operator.topics.info), "info")
+        with running(two):
+            wait_until(lambda: "conflict" in one.text() and "conflict" in two.text(), "both say so")
+            wait_until(lambda: len(now(operator)) == 2, "both report it")
+
+
+def test_a_copied_state_folder_is_no_silent_fight(operator, alone, keys, tmp_path):
+    """Two agents with one client id would throw each other out without end."""
+    one = AgentProcess(tmp_path / "one", keys, alone.port)
+    two = AgentProcess(tmp_path / "two", keys, alone.port)
+    with running(one):
+        wait_until(lambda: operator.documents(operator.topics.info), "info")
+        one.stop()
+        shutil.copytree(tmp_path / "one/state", tmp_path / "two/state")
+        one.start()
+        wait_until(lambda: one.text().count("broker.connected") == 2, "the first is back")
+        with running(two):
+            wait_until(
+                lambda: "broker.crowded" in one.text() + two.text(), "one takes an id of its own"
+            )
+            wait_until(lambda: "at the same time" in one.text(), "the first says so")
+            wait_until(lambda: "at the same time" in two.text(), "the second says so")
+            lost = [agent.text().count("broker.lost") for agent in (one, two)]
+            time.sleep(3)
+            assert lost == [agent.text().count("broker.lost") for agent in (one, two)]
+    assert {"a copy of this installation uses this device id at the same time"} == now(operator)
