@@ -146,6 +146,7 @@ def test_durations_never_use_the_wall_clock():
         "install/chain.py",
         "install/clock.py",
         "install/journal.py",
+        "install/slots.py",  # failures are moments that outlive a restart
         "report/publisher.py",
         "serve/mqtt.py",
     }
