@@ -10,6 +10,7 @@ import tf2onnx
 from onnx import ModelProto
 
 from edgepack.converter.errors import UnsupportedModelError, one_line
+from edgepack.converter.onnx_constants import settle_constants
 from edgepack.converter.tensor_model import TfliteFile
 from edgepack.converter.tensorflow_model.erfc import without_erfc
 from edgepack.converter.tensorflow_model.one_row import with_one_row
@@ -71,7 +72,7 @@ def to_onnx(frozen: FrozenGraph) -> ModelProto:
         reason = f"it has no {', '.join(found[:5])}" if found else one_line(exc)
         raise UnsupportedModelError(f"tf2onnx cannot convert the graph: {reason}") from exc
     converted: ModelProto = model
-    return converted
+    return settle_constants(converted)
 
 
 def to_tflite(frozen: FrozenGraph) -> TfliteFile:

@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from edgepack.bundle.contract import TensorBinding
 from edgepack.converter.errors import UnsupportedModelError, one_line
+from edgepack.converter.onnx_constants import settle_constants
 from edgepack.converter.onnx_graph import (
     add_argmax_label,
     clean,
@@ -96,4 +97,4 @@ def _convert(data: bytes, inputs: list[str], outputs: list[str]) -> ModelProto:
                 f"tf2onnx cannot convert this file: {one_line(exc)}"
             ) from exc
     found: ModelProto = model
-    return found
+    return settle_constants(found)
