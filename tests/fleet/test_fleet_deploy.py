@@ -389,12 +389,12 @@ def test_via_names_where_devices_fetch_and_puts_no_blobs_on_the_broker(operator,
             ("http://host/models/", "http://host/models/tiny-1.0.0.edgepack"),
             ("file:/media/usb/", "file:/media/usb/tiny-1.0.0.edgepack"),
         ):
-            await deploy(waiting, bundles(), ONE, DeployOptions(via=via))
+            await deploy(waiting, bundles(), ONE, DeployOptions(via=(via,)))
             assert (expected,) == (await desired_on(operator)).models[0].sources
         assert set() == await blobs_on(operator)
         for wrong in ("ftp://host/x", "host/x", "http:///x", "https://u:p@host/x"):
             with pytest.raises(TargetError, match="via must"):
-                await deploy(waiting, bundles(), ONE, DeployOptions(via=wrong))
+                await deploy(waiting, bundles(), ONE, DeployOptions(via=(wrong,)))
 
     asyncio.run(run())
 

@@ -58,6 +58,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("sign", "add a signature to a bundle", "bundles", "add_sign", "run_sign"),
     Command("extract", "write a bundle's files", "bundles", "add_extract", "run_extract"),
     Command("import", "make a bundle of an OCI layout", "bundles", "add_import", "run_import"),
+    Command("push", "put a bundle into a registry", "registry", "add_push", "run_push"),
+    Command("pull", "get a bundle from a registry", "registry", "add_pull", "run_pull"),
     Command("predict", "score a file of rows with a bundle", "predict"),
     Command("bench", "measure a bundle on this machine", "bench"),
     Command("report", "render a bundle's evidence as one HTML page", "report"),

@@ -34,9 +34,12 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument(
         "--via",
-        metavar="URL",
-        help="where devices fetch the bundle, http(s)://… or file:/…; ending in / it gets the "
-        "file's name (default: through the broker)",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="where devices fetch the bundle: http(s)://…, oci://…, file:/… or mqtt:; ending in / "
+        "it gets the file's name; given again, devices try one after the other "
+        "(default: mqtt:, through the broker)",
     )
     parser.add_argument(
         "--floor",
@@ -66,7 +69,7 @@ def run_deploy(args: argparse.Namespace) -> int:
     targets, policy = _targets(args), _policy(args)
     bundle = open_bundle(args.bundle)
     options = DeployOptions(
-        via=args.via,
+        via=tuple(args.via),
         floor=args.floor,
         check=not args.no_verify,
         keep_blobs=args.keep_blobs,

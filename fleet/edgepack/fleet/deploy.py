@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import aiomqtt
 
-from edgepack.bundle import Bundle, bundle_filename, verify_bundle
+from edgepack.bundle import Bundle, verify_bundle
 from edgepack.fleet.blobs import publish_blobs
 from edgepack.fleet.desired_state import MERGE, MergePolicy, Plan, with_model
 from edgepack.fleet.devices import DeviceState, Targets, find_devices
@@ -14,10 +13,9 @@ from edgepack.fleet.errors import TargetError
 from edgepack.fleet.follow import Goal
 from edgepack.fleet.operator import Operator, Outcome, carry_out, connections, plan_all
 from edgepack.fleet.remarks import remarks
+from edgepack.fleet.sources import MQTT_SOURCE, sources_of
 from edgepack.fleet.sweep import sweep
 from edgepack.wire.desired import BlobRef, DesiredModel
-
-MQTT_SOURCE = "mqtt:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +23,15 @@ class DeployOptions:
     """How to deploy.
 
     Attributes:
-        via: Where devices fetch the bundle instead of from the broker: http(s):// or file:/; a
-            URL that ends in "/" gets the bundle's file name.
+        via: Where devices fetch the bundle instead of from the broker, in order; see
+            `edgepack.fleet.sources`.
         floor: Smallest signing sequence that the devices shall accept of this model from now on.
         check: Verify the bundle against the root before sending it.
         keep_blobs: Leave blobs of the versions that this one replaces on the broker.
         policy: What happens to the devices' other models.
     """
 
-    via: str | None = None
+    via: tuple[str, ...] = ()
     floor: int = 0
     check: bool = True
     keep_blobs: bool = False
@@ -71,7 +69,7 @@ async def deploy(
             raise TargetError(
                 f"floor must be at most this bundle's own sequence {sequence}, got {options.floor}"
             )
-    entry = desired_model(bundle, source_of(bundle, options.via), floor=options.floor)
+    entry = desired_model(bundle, sources_of(bundle, options.via), floor=options.floor)
     async with connections(operator) as (client, follower):
         states = await find_devices(client, operator.prefix, targets)
         _note_strangers(operator, states)
@@ -89,7 +87,7 @@ async def deploy(
             ):
                 operator.on_note(line)
         sent_bytes = 0
-        if entry.sources == (MQTT_SOURCE,):
+        if MQTT_SOURCE in entry.sources:
             upload = await publish_blobs(
                 client,
                 operator.prefix,
@@ -135,26 +133,6 @@ def desired_model(bundle: Bundle, sources: Iterable[str], *, floor: int = 0) -> 
         sources=tuple(sources),
         floor=floor,
     )
-
-
-def source_of(bundle: Bundle, via: str | None) -> tuple[str, ...]:
-    """Where devices fetch a bundle.
-
-    Raises:
-        TargetError: `via` is no URL that a device can fetch from, or carries a password.
-    """
-    if via is None:
-        return (MQTT_SOURCE,)
-    parts = urlsplit(via)
-    if parts.scheme not in ("http", "https", "file") or (
-        parts.scheme != "file" and not parts.netloc
-    ):
-        raise TargetError(f"via must be http://…, https://… or file:/…, got {via[:80]!r}")
-    if parts.password is not None:
-        raise TargetError("via must not hold a password: every device and the broker can read it")
-    if via.endswith("/"):
-        via += bundle_filename(bundle.contract)
-    return (via,)
 
 
 def _note_strangers(operator: Operator, states: tuple[DeviceState, ...]) -> None:

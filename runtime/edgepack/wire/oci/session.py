@@ -94,10 +94,11 @@ class Session:
             with self._client.request(
                 method, url, headers=said, body=body, body_bytes=body_bytes
             ) as response:
-                again = isinstance(body, bytes | None) and not last
-                if response.status != _UNAUTHORIZED or not again:
+                if response.status != _UNAUTHORIZED:
                     yield response
                     return
+                if last or not isinstance(body, bytes | None):
+                    raise UnauthorizedError(f"{self._root.authority} wants other credentials")
                 header = response.header("WWW-Authenticate") or ""
             self._authorization = self._authorize(header, said.get("Authorization"))
 
