@@ -159,3 +159,24 @@ def test_what_waits_is_bounded_by_its_size():
     for _ in range(MAX_MESSAGES):
         backlog.put_nowait(message(10))
     assert backlog.full()
+
+
+def test_two_fetches_wait_for_the_same_message(mosquitto):
+    """Bundles that share a blob may be fetched at once: both get it, at once."""
+
+    async def main():
+        link = make_link(mosquitto)
+        async with connected(link):
+            topics = ["edgepack/v1/blob/shared/0", "edgepack/v1/blob/shared/1"]
+            for topic in topics:
+                await link.publish(topic, b"data", retain=True)
+            asked = [link.retained(topics, timeout_s=20), link.retained(topics[1:], timeout_s=20)]
+            async with asyncio.timeout(10):
+                found = await asyncio.gather(*asked)
+            for topic in topics:
+                await link.publish(topic, b"", retain=True)
+            return found
+
+    both, one = asyncio.run(main())
+    assert [b"data", b"data"] == list(both.values())
+    assert [b"data"] == list(one.values())

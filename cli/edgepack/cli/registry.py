@@ -28,7 +28,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mount-from",
         metavar="REPOSITORY",
-        help="another repository of the registry that may have the same weights",
+        help="another repository of the registry that may have the same weights (default: none)",
     )
     _add_common(parser)
 
@@ -97,7 +97,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "--ca-file",
         type=Path,
         metavar="FILE",
-        help="PEM file of authorities that are trusted besides the system's",
+        help="PEM file of authorities that are trusted besides the system's (default: none)",
     )
     parser.add_argument(
         "--plain-http",

@@ -163,28 +163,32 @@ class Link:
         if client is None:
             raise FetchError("broker is not connected")
         loop = asyncio.get_running_loop()
-        futures = {topic: loop.create_future() for topic in topics}
-        self._wanted.update(futures)
+        # two bundles that share a blob may be fetched at once: they wait for the same message
+        own = {topic: loop.create_future() for topic in topics if topic not in self._wanted}
+        self._wanted.update(own)
+        futures = {topic: self._wanted[topic] for topic in topics}
         try:
-            await client.subscribe([(topic, 1) for topic in topics])
-            _stop_if_cancelled()
+            if own:
+                await client.subscribe([(topic, 1) for topic in own])
+                _stop_if_cancelled()
             waiting: set[asyncio.Future[bytes]] = set(futures.values())
             while waiting:
                 came, waiting = await asyncio.wait(
                     waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
                 )
-                if not came or any(future.exception() is not None for future in came):
+                if not came or any(_failure(future) for future in came):
                     break
-            return self._came(futures)
+            return _came(futures)
         except aiomqtt.MqttError as exc:
             raise FetchError(f"broker was lost: {exc}") from exc
         finally:
-            for topic, future in futures.items():
+            for topic, future in own.items():
                 self._wanted.pop(topic, None)
                 if not future.cancel() and not future.cancelled():
                     future.exception()  # looked at: asyncio need not complain
-            with contextlib.suppress(aiomqtt.MqttError):
-                await client.unsubscribe(topics, timeout=_GOODBYE_S)
+            if own:
+                with contextlib.suppress(aiomqtt.MqttError):
+                    await client.unsubscribe(list(own), timeout=_GOODBYE_S)
             _stop_if_cancelled()
 
     async def follow(self, topic: str) -> None:
@@ -203,15 +207,6 @@ class Link:
             with contextlib.suppress(aiomqtt.MqttError):
                 await self._client.unsubscribe(topic)
             _stop_if_cancelled()
-
-    @staticmethod
-    def _came(futures: dict[str, "asyncio.Future[bytes]"]) -> dict[str, bytes]:
-        done = {topic: future for topic, future in futures.items() if future.done()}
-        broken = [future.exception() for future in done.values() if future.exception()]
-        came = {topic: future.result() for topic, future in done.items() if not future.exception()}
-        if broken and not came:
-            raise FetchError(f"broker was lost: {broken[0]}")
-        return came
 
     async def _session(self) -> None:
         address = broker_address(self._config.url or "")
@@ -337,6 +332,20 @@ class Link:
         if self._config.cert_file:
             context.load_cert_chain(self._config.cert_file, self._config.key_file)
         return context
+
+
+def _failure(future: "asyncio.Future[bytes]") -> BaseException | None:
+    """Why a message did not come, of a future that is done."""
+    return asyncio.CancelledError() if future.cancelled() else future.exception()
+
+
+def _came(futures: dict[str, "asyncio.Future[bytes]"]) -> dict[str, bytes]:
+    done = {topic: future for topic, future in futures.items() if future.done()}
+    came = {topic: future.result() for topic, future in done.items() if not _failure(future)}
+    broken = [failure for future in done.values() if (failure := _failure(future)) is not None]
+    if broken and not came:
+        raise FetchError(f"broker was lost: {broken[0] or 'another fetch ended'}")
+    return came
 
 
 def _stop_if_cancelled() -> None:
