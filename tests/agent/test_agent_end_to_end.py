@@ -14,6 +14,7 @@ from support.agent_process import AgentProcess, Operator, running, wait_until
 from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 
 from edgepack.trust import PrivateKey, keygen
+from edgepack.wire.desired import Mode
 
 ROW = dict(zip(FEATURES, (0.5, -1.0, 2.0, 0.25), strict=True))
 SHORT = "[probation]\nrequests = 5\nseconds = 1\n"
@@ -484,3 +485,44 @@ def test_a_hold_outlasts_a_change_for_another_model(operator, agent, bundle, tmp
     operator.wait_phase("confirmed", digest=second.digest)
     holds = [doc["held"] for doc in operator.documents(operator.topics.event("hold"))]
     assert [True, False] == holds
+
+
+def test_an_offer_is_installed_at_the_push_of_a_button(operator, agent, bundle, release, tmp_path):
+    """It is shown with its size, fetched when somebody asks, and every command is answered."""
+    offered = replace(operator.upload(bundle), mode=Mode.OFFER)
+    operator.desire(offered)
+    shown = wait_until(lambda: operator.model().get("offered"), "the offer")
+    assert (offered.digest, "1.0.0") == (shown["digest"], shown["version"])
+    assert bundle.stat().st_size == shown["size_bytes"]
+    assert "offered 1.0.0" in agent.command("status").stdout
+    topic = f"{operator.topics.base}/in/cmd"
+
+    def press(op, request_id, **fields):
+        payload = json.dumps({"request_id": request_id, **fields}).encode()
+        operator.publish(f"{topic}/{op}", payload)
+
+        def answer():
+            found = operator.documents(operator.topics.event("command"))
+            return next((doc for doc in found if doc.get("request_id") == request_id), None)
+
+        return wait_until(answer, f"answer to {request_id}")
+
+    wrong = "sha256:" + "0" * 64
+    assert "not_offered" == press("install", "c1", model="tiny", digest=wrong)["reason"]
+    assert "refused" == press("install", "c2", model="tiny")["reason"]
+    assert "unknown_op" == press("reboot", "c3")["reason"]
+    kept = json.dumps({"model": "tiny", "digest": offered.digest}).encode()
+    agent.stop()
+    operator.publish(f"{topic}/install", kept, retain=True)
+    agent.start()
+    wait_until(lambda: "command.dropped reason=retained" in agent.text(), "dropped")
+    operator.publish(f"{topic}/install", b"", retain=True)
+    assert [] == [slot for slot in operator.reported()["models"] if slot.get("active")]
+    assert press("install", "c4", model="tiny", digest=offered.digest)["accepted"]
+    operator.wait_phase("confirmed", digest=offered.digest)
+    assert "offered" not in operator.model()
+    newer = operator.upload(write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=release))
+    operator.desire(replace(offered, mode=Mode.INSTALL), replace(newer, mode=Mode.OFFER))
+    wait_until(lambda: "offered" in operator.model(), "the next offer")
+    done = agent.command("install", "--offered", "tiny")
+    assert (0, True) == (done.returncode, "serving 1.1.0" in done.stdout.splitlines()[-1])

@@ -19,7 +19,7 @@ from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
 from edgepack.agent.install.worker import Chosen, Verified
-from edgepack.wire.desired import Audience, Desired, DesiredModel
+from edgepack.wire.desired import Audience, Desired, DesiredModel, Mode
 from edgepack.wire.messages import Release
 
 A, B, C, D = ("sha256:" + letter * 64 for letter in "abcd")
@@ -605,3 +605,80 @@ def test_going_back_to_what_is_not_there(world, name, to, reason):
             assert (reason, before) == (caught.value.reason, world.slots["m"])
 
     asyncio.run(main())
+
+
+def offer(digest, **fields):
+    return replace(model(digest, **fields), mode=Mode.OFFER)
+
+
+def test_an_offer_is_fetched_when_a_person_asks(world):
+    """Not before; and it stays beside what is to be installed, until it is asked for."""
+
+    async def main():
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), offer(B)))
+            await until(lambda: world.slots.get("m").active)
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
+            assert [A] == world.fetched
+            await installer.by_hand.take_offer("m", B, by="cmd")
+            installer.reconsider()
+            await until(lambda: world.served["m"] == B)
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
+            installer.reconsider()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    assert (B, [A, B]) == (world.served["m"], world.fetched)
+
+
+def test_an_offer_that_fails_has_to_be_asked_for_again(world):
+    """A new generation alone is no person, and what is to be installed comes back."""
+
+    async def fails(digest):
+        if digest == B:
+            raise RejectedError("self_test_failed", "no")
+
+    async def main():
+        world.on_verify = fails
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), offer(B)))
+            await until(lambda: world.slots.get("m").active)
+            await installer.by_hand.take_offer("m", B, by="local")
+            installer.reconsider()
+            await until(lambda: phase(world) is Phase.REJECTED)
+            installer.desire(desired(2, model(A), offer(B)))
+            await asyncio.sleep(0.05)
+            assert [A, B] == world.fetched
+            await installer.by_hand.take_offer("m", B, by="local")
+            installer.reconsider()
+            await until(lambda: world.fetched == [A, B, B])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "digest", "lifetime_s", "reason"),
+    [
+        ("n", A, 1000, "not_offered"),
+        ("m", C, 1000, "not_offered"),
+        ("m", A, -1, "expired"),
+        ("on", B, 1000, "already_active"),
+    ],
+)
+def test_what_cannot_be_asked_for(world, name, digest, lifetime_s, reason):
+    """Another model, another digest, too late, or here already: it is said, nothing is fetched."""
+
+    async def main():
+        world.install(B, confirmed=True, name="on")
+        async with at_work(world) as installer:
+            state = desired(1, offer(A), offer(B, name="on"))
+            installer.desire(replace(state, expires_s=int(time.time()) + lifetime_s))
+            await asyncio.sleep(0.02)
+            with pytest.raises(DecisionError) as caught:
+                await installer.by_hand.take_offer(name, digest, by="cmd")
+            assert reason == caught.value.reason
+
+    asyncio.run(main())
+    assert [] == world.fetched

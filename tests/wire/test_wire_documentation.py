@@ -20,6 +20,7 @@ from edgepack.wire import (
     render_reported,
 )
 from edgepack.wire.audit import parse_event, render_event
+from edgepack.wire.commands import parse_install
 from edgepack.wire.messages import parse_flat
 
 PAGE = (Path(__file__).parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
@@ -43,6 +44,7 @@ def test_every_topic_of_a_device_has_a_line_and_its_payload_a_section():
         topics.desired,
         topics.infer("<model>"),
         topics.truth("<model>"),
+        topics.command("<op>"),
         topics.status,
         topics.info,
         topics.reported,
@@ -82,6 +84,12 @@ def test_requests_and_truths_parse():
     assert (1, 4) == protocol.tensors[0].shape
     label, value = map(parse_truth, examples("in/truth/<model>"))
     assert ("3", 17.25) == (label.label, value.value)
+
+
+def test_commands_parse():
+    """The example of a command is one."""
+    (command,) = map(parse_install, examples("in/cmd/<op>"))
+    assert ("digits", "panel-3") == (command.model, command.request_id)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from edgepack.fleet.follow import DeviceProgress, Verdict
 from edgepack.trust import DEPLOY, PrivateKey
 from edgepack.trust.generate import key_path
 from edgepack.trust.key_folder import local_chain
-from edgepack.wire.desired import DEFAULT_LIFETIME_S
+from edgepack.wire.desired import DEFAULT_LIFETIME_S, Mode
 from edgepack.wire.topics import check_prefix
 
 _DAY_S = 24 * 3600
@@ -40,6 +40,17 @@ def add_deploy(parser: argparse.ArgumentParser) -> None:
         help="where devices fetch the bundle: http(s)://…, oci://…, file:/… or mqtt:; ending in / "
         "it gets the file's name; given again, devices try one after the other "
         "(default: mqtt:, through the broker)",
+    )
+    parser.add_argument(
+        "--offer",
+        action="store_true",
+        help="do not install it: a person asks for it, on the device or over in/cmd/install",
+    )
+    parser.add_argument(
+        "--shadow",
+        action="store_true",
+        help="let it see what the model sees, beside it; nobody gets its answers, the "
+        "disagreement is reported",
     )
     parser.add_argument(
         "--floor",
@@ -74,6 +85,7 @@ def run_deploy(args: argparse.Namespace) -> int:
         check=not args.no_verify,
         keep_blobs=args.keep_blobs,
         policy=policy,
+        mode=_mode(args) or Mode.INSTALL,
     )
     return _run(args, lambda operator: deploy(operator, bundle, targets, options))
 
@@ -82,6 +94,8 @@ def add_remove(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of remove."""
     parser.add_argument("model", metavar="MODEL", help="the model's name")
     _add_common(parser)
+    parser.add_argument("--offer", action="store_true", help="take away only what is offered")
+    parser.add_argument("--shadow", action="store_true", help="take away only its challenger")
     parser.add_argument("--keep-blobs", action="store_true", help="leave its bundle on the broker")
 
 
@@ -93,7 +107,12 @@ def run_remove(args: argparse.Namespace) -> int:
     return _run(
         args,
         lambda operator: remove(
-            operator, args.model, targets, keep_blobs=args.keep_blobs, policy=policy
+            operator,
+            args.model,
+            targets,
+            keep_blobs=args.keep_blobs,
+            policy=policy,
+            mode=_mode(args),
         ),
     )
 
@@ -169,6 +188,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         "key has signed; never after a theft",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+
+
+def _mode(args: argparse.Namespace) -> Mode | None:
+    if args.offer and args.shadow:
+        raise UsageError("--offer and --shadow contradict each other")
+    if args.offer:
+        return Mode.OFFER
+    return Mode.SHADOW if args.shadow else None
 
 
 def _targets(args: argparse.Namespace) -> Targets:

@@ -5,7 +5,7 @@ import asyncio
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from edgepack.cli.config import add_broker_arguments, settings
@@ -77,13 +77,14 @@ def run(args: argparse.Namespace) -> int:
 def cells(row: Row, now_s: float) -> tuple[str, ...]:
     """A row for people; what a device has not said is "-"."""
     phase = f"{row.phase} ({row.reason})" if row.reason else row.phase
+    notes = [phase or _NOTHING, *_notes(row)]
     return (
         row.device,
         row.status,
         row.model or _NOTHING,
         row.version or _NOTHING,
         row.variant or _NOTHING,
-        f"{phase}, held" if row.held else phase or _NOTHING,
+        ", ".join(notes),
         _number(row.latency_p50_ms, ".3g"),
         _number(row.latency_p99_ms, ".3g"),
         _number(row.requests, ".0f"),
@@ -92,6 +93,18 @@ def cells(row: Row, now_s: float) -> tuple[str, ...]:
         _number(row.drift_features, ".0f"),
         _ago(row.seen_s, now_s),
     )
+
+
+def _notes(row: Row) -> Iterator[str]:
+    if row.held:
+        yield "held"
+    if row.offered:
+        yield f"offered {row.offered}"
+    if row.shadow or row.shadow_phase:
+        state = row.shadow_reason or row.shadow_phase
+        if row.shadow_disagreement is not None:
+            state = f"{row.shadow_disagreement:.2%} disagree"
+        yield f"shadow {row.shadow} ({state})" if row.shadow else f"shadow ({state})"
 
 
 def _fields(row: Row) -> dict[str, object]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.config import AgentConfig
+from edgepack.agent.decisions import Decisions
 from edgepack.agent.disk import FolderLock, make_folder
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.chain import Who, acting
+from edgepack.agent.install.chain import Who
 from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.recover import recover
@@ -24,13 +25,13 @@ from edgepack.agent.install.slots import Slots
 from edgepack.agent.link import Incoming, Link
 from edgepack.agent.report.outbox import Outbox
 from edgepack.agent.report.publisher import Publisher
+from edgepack.agent.serve.commands import CommandServer
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.registry import Registry
 from edgepack.trust.decode import encode
 from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
-    from edgepack.agent.control import Command
     from edgepack.agent.install.installing import Installing
 
 logger = logging.getLogger(__name__)
@@ -96,11 +97,18 @@ class Agent:
                 self._topics.infer("+"),
                 self._topics.truth("+"),
                 self._topics.info,
+                self._topics.command("+"),
             ],
             on_connect=self._publisher.connected,
             on_message=self._route,
         )
-        self._publisher.link = self._server.link = self._link
+        self.decisions = Decisions(self.installing)
+        self._commands = CommandServer(
+            self._topics,
+            self.decisions.remote(),
+            lambda answer: self._publisher.event("command", answer),
+        )
+        self._publisher.link = self._server.link = self._commands.link = self._link
         self._publisher.chain = self._journal.chain
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None
@@ -188,7 +196,7 @@ class Agent:
         installing = self.installing()
         if self._early_desired is not None:
             installing.desires.deliver(self._early_desired)
-        commands = {**self.decisions(), "root": self._root, "status": self._status}
+        commands = {**self.decisions.local(), "root": self._root, "status": self._status}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(installing.run())
             tasks.create_task(ControlServer(self._config.state_dir, commands).run())
@@ -205,40 +213,18 @@ class Agent:
             self._server.truth(message)
         elif message.topic == self._topics.info:
             self._publisher.introduction.met(message.payload, retained=message.retained)
+        elif message.topic.startswith(self._topics.command("")):
+            self._commands.take(message)
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
             self.installing().roots.deliver(message.topic, message.payload)
-
-    def decisions(self) -> "dict[str, Command]":
-        """What a person on the device may decide, by the name of the command."""
-        return {"install": self._install, "rollback": self._roll_back, "release": self._release}
-
-    async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
-        path = Path(str(request.get("path")))
-        with acting("local"):
-            slot = await self.installing().installer.by_hand.install_file(path)
-        return {"model": encode(slot.reported())}
-
-    async def _roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
-        to = request.get("to")
-        by_hand = self.installing().installer.by_hand
-        name = str(request.get("model"))
-        with acting("local"):
-            slot = await by_hand.roll_back(name, None if to is None else str(to))
-        return {"model": encode(slot.reported())}
-
-    async def _release(self, request: dict[str, Any]) -> dict[str, Any]:
-        installer = self.installing().installer
-        with acting("local"):
-            slot = await installer.by_hand.release(str(request.get("model")))
-        installer.reconsider()
-        return {"model": encode(slot.reported())}
 
     async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
         paths = [Path(str(path)) for path in request.get("paths", [])]
         return {"root_version": await self.installing().roots.take_files(paths)}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        return {"connected": self._link.connected.is_set()}
+        models = [encode(model) for model in self._publisher.models()]
+        return {"connected": self._link.connected.is_set(), "models": models}
 
 
 async def decide_alone(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any]:
@@ -250,7 +236,7 @@ async def decide_alone(config: AgentConfig, request: dict[str, Any]) -> dict[str
     agent = Agent(config)
     try:
         await agent.start()
-        return await agent.decisions()[request["command"]](request)
+        return await agent.decisions.local()[request["command"]](request)
     finally:
         agent.close()
 

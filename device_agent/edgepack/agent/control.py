@@ -7,10 +7,11 @@ import asyncio
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
+from edgepack.agent.decisions import Command
 from edgepack.agent.errors import DecisionError, RejectedError, StoreError
 from edgepack.trust.errors import EdgepackError
 
@@ -20,8 +21,6 @@ SOCKET_NAME = "agent.sock"
 _MAX_LINE_BYTES = 16 * 1024
 _ANSWER_TIMEOUT_S = 600.0
 _RETRY_S = 30.0
-
-Command = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 class ControlServer:

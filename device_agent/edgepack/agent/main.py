@@ -6,14 +6,18 @@ import gc
 import json
 import logging
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
 from edgepack.agent.config import AgentConfig, read_config
+from edgepack.agent.status_line import line_of
 from edgepack.trust.decode import encode
 from edgepack.trust.errors import EdgepackError
 
+_SETTLED = ("probation", "confirmed", "rejected", "rolled_back")
+_POLL_S = 0.3
 DEFAULT_CONFIG = "/etc/edgepack/agent.toml"
 _EPILOG = """exit codes:
   0 done   1 a defect of edgepack   2 usage or agent.toml   4 bad bundle   5 not trusted
@@ -55,8 +59,41 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _install(args: argparse.Namespace) -> int:
+    if (args.file is None) == (args.offered is None):
+        sys.stderr.write("edgepack-agent: error: name either a BUNDLE or --offered MODEL\n")
+        return 2
+    if args.offered is not None:
+        return _install_offered(args)
     path = args.file.absolute()
     return _decide(args, {"command": "install", "path": str(path)})
+
+
+def _install_offered(args: argparse.Namespace) -> int:
+    """Ask for an offered version, and follow its install; Ctrl-C leaves it to the agent."""
+    from edgepack.agent.control import ask
+
+    config = read_config(args.config)
+    answer = ask(config.state_dir, {"command": "install_offered", "model": args.offered})
+    if answer is None:
+        sys.stderr.write("edgepack-agent: error: no agent runs that could fetch it\n")
+        return 7
+    if "error" in answer:
+        return _show(args, answer, refused=False)
+    digest, told = answer["digest"], ""
+    while True:
+        status = ask(config.state_dir, {"command": "status"})
+        models = status["models"] if status is not None else []
+        model = next((one for one in models if one["name"] == args.offered), None)
+        if model is None:
+            sys.stderr.write("edgepack-agent: error: the agent stopped, or it is not offered now\n")
+            return 8
+        line = line_of(model)
+        if line != told and not args.json:
+            told = line
+            print(line, flush=True)  # noqa: T201 (the command's output)
+        if model["target"] == digest and model["phase"] in _SETTLED:
+            return _show(args, {"model": model}, refused=True, quiet=not args.json)
+        time.sleep(_POLL_S)
 
 
 def _rollback(args: argparse.Namespace) -> int:
@@ -77,6 +114,13 @@ def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
         from edgepack.agent.compose import decide_alone
 
         answer = asyncio.run(answered(decide_alone(config, request)))
+    return _show(args, answer, refused=request["command"] == "install")
+
+
+def _show(
+    args: argparse.Namespace, answer: dict[str, Any], *, refused: bool, quiet: bool = False
+) -> int:
+    """Print an answer; the exit code. `refused`: a phase that is a refusal counts as one."""
     if args.json:
         print(json.dumps(answer))  # noqa: T201 (the command's output)
     if "error" in answer:
@@ -85,10 +129,9 @@ def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
             sys.stderr.write(f"edgepack-agent: error: {reason}{answer['error']}\n")
         return int(answer["exit_code"])
     model = answer["model"]
-    if not args.json:
-        print(_line(model))  # noqa: T201
-    refused = model["phase"] in ("rejected", "rolled_back")
-    return 8 if refused and request["command"] == "install" else 0
+    if not args.json and not quiet:
+        print(line_of(model))  # noqa: T201
+    return 8 if refused and model["phase"] in ("rejected", "rolled_back") else 0
 
 
 def _root(args: argparse.Namespace) -> int:
@@ -143,7 +186,7 @@ def _status(args: argparse.Namespace) -> int:
 
     config = read_config(args.config)
     answer = ask(config.state_dir, {"command": "status"})
-    models = _models(config)
+    models = answer["models"] if answer is not None else _models(config)
     state = {
         "device": config.device,
         "running": answer is not None,
@@ -157,32 +200,26 @@ def _status(args: argparse.Namespace) -> int:
     broker = "connected" if state["connected"] else "not connected"
     print(f"device {config.device}: agent {running}, broker {broker}")  # noqa: T201
     for model in models:
-        print(_line(model))  # noqa: T201
+        print(line_of(model))  # noqa: T201
     if not models:
         print("no model installed")  # noqa: T201
     return 0
 
 
 def _models(config: AgentConfig) -> list[dict[str, Any]]:
+    from edgepack.agent.install.desires import remembered
     from edgepack.agent.install.journal import Journal
+    from edgepack.agent.report.models import reported_models
 
     path = config.state_dir / "agent.db"
     if not path.exists():
         return []
     journal = Journal(path, read_only=True)
     try:
-        return [dict(encode(slot.reported())) for slot in journal.slots().values()]  # type: ignore[arg-type]
+        models = reported_models(journal.slots().values(), remembered(journal), {})
+        return [dict(encode(model)) for model in models]  # type: ignore[arg-type]
     finally:
         journal.close()
-
-
-def _line(model: dict[str, Any]) -> str:
-    active = model.get("active")
-    serving = f"{active['version']} ({model.get('variant')})" if active else "nothing"
-    why = f": {model['reason']}: {model.get('detail', '')}" if model.get("reason") else ""
-    note = f" ({model['detail']})" if model.get("detail") and not model.get("reason") else ""
-    held = f", held ({model.get('hold')} by hand)" if model.get("held") else ""
-    return f"{model['name']}: serving {serving}, {model['phase']}{held}{why}{note}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -206,7 +243,12 @@ def _parser() -> argparse.ArgumentParser:
     install = verbs.add_parser(
         "install", parents=[common], help="install a bundle from a file, network or not"
     )
-    install.add_argument("file", type=Path, metavar="BUNDLE", help="NAME-VERSION.edgepack")
+    install.add_argument(
+        "file", type=Path, nargs="?", metavar="BUNDLE", help="NAME-VERSION.edgepack"
+    )
+    install.add_argument(
+        "--offered", metavar="MODEL", help="instead of a file, the version that is offered"
+    )
     install.add_argument("--json", action="store_true", help="print one JSON object")
     root = verbs.add_parser(
         "root", parents=[common], help="follow the root of trust by hand, network or not"

@@ -15,7 +15,7 @@ from edgepack.fleet.operator import Operator, Outcome, carry_out, connections, p
 from edgepack.fleet.remarks import remarks
 from edgepack.fleet.sources import MQTT_SOURCE, sources_of
 from edgepack.fleet.sweep import sweep
-from edgepack.wire.desired import BlobRef, DesiredModel
+from edgepack.wire.desired import BlobRef, Desired, DesiredModel, Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class DeployOptions:
         check: Verify the bundle against the root before sending it.
         keep_blobs: Leave blobs of the versions that this one replaces on the broker.
         policy: What happens to the devices' other models.
+        mode: Install it; offer it, for a person to ask for; or let it be the model's challenger.
     """
 
     via: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class DeployOptions:
     check: bool = True
     keep_blobs: bool = False
     policy: MergePolicy = MERGE
+    mode: Mode = Mode.INSTALL
 
 
 async def deploy(
@@ -69,7 +71,9 @@ async def deploy(
             raise TargetError(
                 f"floor must be at most this bundle's own sequence {sequence}, got {options.floor}"
             )
-    entry = desired_model(bundle, sources_of(bundle, options.via), floor=options.floor)
+    entry = desired_model(
+        bundle, sources_of(bundle, options.via), floor=options.floor, mode=options.mode
+    )
     async with connections(operator) as (client, follower):
         states = await find_devices(client, operator.prefix, targets)
         _note_strangers(operator, states)
@@ -101,6 +105,7 @@ async def deploy(
                 device=plan.device,
                 model=entry.name,
                 digest=entry.digest,
+                mode=entry.mode,
                 generation=plan.desired.generation,
             )
             for plan in plans
@@ -118,7 +123,9 @@ async def deploy(
     )
 
 
-def desired_model(bundle: Bundle, sources: Iterable[str], *, floor: int = 0) -> DesiredModel:
+def desired_model(
+    bundle: Bundle, sources: Iterable[str], *, floor: int = 0, mode: Mode = Mode.INSTALL
+) -> DesiredModel:
     """The entry of a desired state that asks for a bundle."""
     return DesiredModel(
         name=bundle.contract.name,
@@ -132,6 +139,7 @@ def desired_model(bundle: Bundle, sources: Iterable[str], *, floor: int = 0) -> 
         ),
         sources=tuple(sources),
         floor=floor,
+        mode=mode,
     )
 
 
@@ -151,6 +159,10 @@ async def _clear_replaced(
         model
         for plan in plans
         for model in plan.old
-        if model.name == entry.name and model.digest != entry.digest
+        if model.name == entry.name and model.digest not in _digests(plan.desired)
     ]
     await sweep(client, operator.prefix, replaced)
+
+
+def _digests(desired: Desired) -> set[str]:
+    return {model.digest for model in desired.models}

@@ -17,6 +17,7 @@ from edgepack.wire.desired import (
     Audience,
     Desired,
     DesiredModel,
+    Mode,
     parse_desired,
     render_desired,
 )
@@ -173,14 +174,30 @@ def _asked(
 
 
 def with_model(models: Sequence[DesiredModel], model: DesiredModel) -> tuple[DesiredModel, ...]:
-    """Add a model, in the place of the one of the same name; a floor never falls."""
+    """Add an entry, in the place of the one of the same model and mode; a floor never falls.
+
+    What is to be installed ends what is offered, and the challenger that it was.
+    """
     floor = max([model.floor, *(old.floor for old in models if old.name == model.name)])
-    return (*without_model(models, model.name), replace(model, floor=floor))
+    kept = tuple(old for old in models if not _is_ended(old, model))
+    return (*kept, replace(model, floor=floor))
 
 
-def without_model(models: Sequence[DesiredModel], name: str) -> tuple[DesiredModel, ...]:
-    """Leave a model out."""
-    return tuple(model for model in models if model.name != name)
+def _is_ended(old: DesiredModel, new: DesiredModel) -> bool:
+    if old.name != new.name:
+        return False
+    if old.mode is new.mode:
+        return True
+    if new.mode is not Mode.INSTALL:
+        return False
+    return old.mode is Mode.OFFER or old.digest == new.digest
+
+
+def without_model(
+    models: Sequence[DesiredModel], name: str, mode: Mode | None = None
+) -> tuple[DesiredModel, ...]:
+    """Leave a model out, or only its entry of one mode."""
+    return tuple(model for model in models if model.name != name or mode not in (None, model.mode))
 
 
 def _current(

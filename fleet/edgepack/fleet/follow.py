@@ -9,6 +9,7 @@ import aiomqtt
 
 from edgepack.fleet.errors import WaitTimeoutError
 from edgepack.fleet.retained import bytes_of
+from edgepack.wire.desired import Mode
 from edgepack.wire.errors import WireError
 from edgepack.wire.messages import Reported, ReportedModel, parse_reported
 from edgepack.wire.topics import ONLINE, DeviceTopics, parse_out_topic
@@ -34,6 +35,8 @@ class Goal:
         device: Its id.
         model: The model's name.
         digest: The bundle that shall be confirmed; None when the model shall be gone.
+        mode: Offered and running as challenger are goals as well; with None as the digest, which
+            entry shall be gone.
         generation: Of the desired state that says so.
     """
 
@@ -41,6 +44,7 @@ class Goal:
     model: str
     digest: str | None
     generation: int
+    mode: Mode = Mode.INSTALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,10 @@ def judge(goal: Goal, reported: Reported, *, fresh: bool = True) -> DeviceProgre
             return _refused(progress, "refused", "desired_refused", reported.refused)
         return progress
     model = next((one for one in reported.models if one.name == goal.model), None)
+    if goal.mode is Mode.OFFER:
+        return _judge_offer(goal, model, replace(progress, detail=reported.refused))
+    if goal.mode is Mode.SHADOW:
+        return _judge_shadow(goal, model, replace(progress, detail=reported.refused))
     if model is None:
         if goal.digest is None:
             return replace(progress, verdict=Verdict.DONE, phase="removed")
@@ -85,6 +93,37 @@ def judge(goal: Goal, reported: Reported, *, fresh: bool = True) -> DeviceProgre
     if goal.digest is None:
         return replace(progress, phase=model.phase, detail=reported.refused)
     return _judge_install(goal.digest, model, replace(progress, detail=reported.refused))
+
+
+def _judge_offer(
+    goal: Goal, model: ReportedModel | None, progress: DeviceProgress
+) -> DeviceProgress:
+    offered = model.offered.digest if model is not None and model.offered is not None else None
+    if goal.digest is None:
+        return _done(progress, "removed") if offered is None else progress
+    active = model.active.digest if model is not None and model.active is not None else ""
+    if goal.digest in (offered, active):
+        return _done(progress, "offered")
+    return progress
+
+
+def _judge_shadow(
+    goal: Goal, model: ReportedModel | None, progress: DeviceProgress
+) -> DeviceProgress:
+    shadow = model.shadow if model is not None else None
+    if goal.digest is None:
+        return _done(progress, "removed") if shadow is None else progress
+    if shadow is None or shadow.target != goal.digest:
+        return progress
+    if shadow.phase in _BAD_PHASES:
+        return _refused(progress, shadow.phase, shadow.reason, shadow.detail)
+    if shadow.phase == "shadowing":
+        return _done(progress, shadow.phase)
+    return replace(progress, phase=shadow.phase, detail=shadow.detail or progress.detail)
+
+
+def _done(progress: DeviceProgress, phase: str) -> DeviceProgress:
+    return replace(progress, verdict=Verdict.DONE, phase=phase, detail="")
 
 
 def _judge_install(digest: str, model: ReportedModel, progress: DeviceProgress) -> DeviceProgress:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 import aiomqtt
 
@@ -49,6 +50,10 @@ class Row:
         phase: Where its last install stands.
         reason: Why that was refused, machine-readable, or "".
         held: A local command on the device overrules the desired state.
+        offered: Version that waits for a person, or "".
+        shadow: Version of the challenger, or "".
+        shadow_phase, shadow_reason: Where it stands, and why it is gone.
+        shadow_disagreement: Share of its answers that differ from the model's, in 0..1.
         latency_p50_ms, latency_p99_ms: Of the last interval.
         requests, errors: Since the model was loaded.
         accuracy, accuracy_low, accuracy_high: With its 95 % interval.
@@ -68,6 +73,11 @@ class Row:
     phase: str = ""
     reason: str = ""
     held: bool = False
+    offered: str = ""
+    shadow: str = ""
+    shadow_phase: str = ""
+    shadow_reason: str = ""
+    shadow_disagreement: float | None = None
     latency_p50_ms: float | None = None
     latency_p99_ms: float | None = None
     requests: float | None = None
@@ -80,6 +90,13 @@ class Row:
     truths: float | None = None
     drift_features: float | None = None
     seen_s: float | None = None
+
+
+class _Shadow(TypedDict, total=False):
+    shadow: str
+    shadow_phase: str
+    shadow_reason: str
+    shadow_disagreement: float | None
 
 
 _FIGURES = (
@@ -197,10 +214,24 @@ def _row(empty: Row, model: ReportedModel, metrics: _Metrics) -> Row:
         phase=model.phase,
         reason=model.reason,
         held=model.held,
+        offered=model.offered.version if model.offered else "",
+        **_shadow_of(model),
     )
     if metrics.version != row.version:  # figures of the version before say nothing of this one
         return row
     return replace(row, **metrics.figures)  # type: ignore[arg-type]  # names of _FIGURES, floats
+
+
+def _shadow_of(model: ReportedModel) -> _Shadow:
+    shadow = model.shadow
+    if shadow is None:
+        return {}
+    return {
+        "shadow": shadow.active.version if shadow.active else "",
+        "shadow_phase": shadow.phase,
+        "shadow_reason": shadow.reason,
+        "shadow_disagreement": shadow.figures.get("disagreement"),
+    }
 
 
 async def snapshot(broker: BrokerUrl, prefix: str) -> FleetView:

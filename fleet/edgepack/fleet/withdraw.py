@@ -6,7 +6,7 @@ from edgepack.fleet.errors import TargetError
 from edgepack.fleet.follow import Goal
 from edgepack.fleet.operator import Operator, Outcome, carry_out, connections, plan_all
 from edgepack.fleet.sweep import sweep
-from edgepack.wire.desired import DesiredModel
+from edgepack.wire.desired import DesiredModel, Mode
 from edgepack.wire.messages import Release, ReportedModel
 from edgepack.wire.topics import check_id
 
@@ -18,8 +18,9 @@ async def remove(
     *,
     keep_blobs: bool = False,
     policy: MergePolicy = MERGE,
+    mode: Mode | None = None,
 ) -> Outcome:
-    """Take a model away from devices.
+    """Take a model away from devices, or only its offer or its challenger.
 
     Args:
         operator: Who, through which broker, and how long to wait.
@@ -27,6 +28,7 @@ async def remove(
         targets: From which devices.
         keep_blobs: Leave its blobs on the broker.
         policy: What happens to the devices' other models.
+        mode: The entry to take away; None takes the model itself and all that goes with it.
 
     Raises:
         TargetError: No such devices, or none of them has the model.
@@ -38,18 +40,29 @@ async def remove(
         plans = plan_all(
             operator,
             states,
-            lambda _, models: without_model(models, model),
+            lambda _, models: without_model(models, model, mode),
             model=model,
             policy=policy,
         )
         plans = _concerned(plans, states, model)
         goals = [
-            Goal(device=plan.device, model=model, digest=None, generation=plan.desired.generation)
+            Goal(
+                device=plan.device,
+                model=model,
+                digest=None,
+                generation=plan.desired.generation,
+                mode=mode or Mode.INSTALL,
+            )
             for plan in plans
         ]
         devices = await carry_out(operator, client, follower, plans, goals)
         if not keep_blobs:
-            gone = [entry for plan in plans for entry in plan.old if entry.name == model]
+            gone = [
+                entry
+                for plan in plans
+                for entry in plan.old
+                if entry.name == model and entry not in plan.desired.models
+            ]
             await sweep(client, operator.prefix, gone)
     return Outcome(
         model=model,

@@ -82,6 +82,10 @@ class DeviceTopics:
         """True answers for earlier requests ("+" for all models)."""
         return f"{self.base}/in/truth/{model}"
 
+    def command(self, op: str) -> str:
+        """Commands ("+" for all operations)."""
+        return f"{self.base}/in/cmd/{op}"
+
     @property
     def status(self) -> str:
         """`online` or `offline`, retained; the last will."""

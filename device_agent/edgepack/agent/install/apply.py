@@ -95,7 +95,14 @@ class Installer:
             probations=self._probations,
             testing=testing,
         )
-        self.by_hand = ByHand(slots, self._obtainer, self._trials, self._probations)
+        self.by_hand = ByHand(
+            slots,
+            self._obtainer,
+            self._trials,
+            self._probations,
+            desired=lambda: self._desired,
+            now_s=now_s,
+        )
         self._desired: Desired | None = None
         self._wake = asyncio.Event()
         self._retries = Retries(self._wake.set)

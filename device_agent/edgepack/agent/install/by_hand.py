@@ -1,5 +1,6 @@
-"""What a person on the device decides: install a file, go back, let go again."""
+"""What a person decides: install a file, take an offer, go back, let go again."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from edgepack.agent.errors import DecisionError, RejectedError
@@ -9,7 +10,7 @@ from edgepack.agent.install.slot import Hold, Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import IN_PROGRESS
 from edgepack.agent.install.trial import Trials
-from edgepack.wire.desired import DesiredModel
+from edgepack.wire.desired import Desired, DesiredModel, Mode
 
 _SHORTEST_DIGEST = 8
 
@@ -22,15 +23,26 @@ class ByHand:
         obtainer: Takes files.
         trials: Tries versions.
         probations: Watches what was never proven.
+        desired: The desired state that is followed, with its offers; or None.
+        now_s: Seconds since 1970, to compare an expiry with; None when the clock cannot be right.
     """
 
     def __init__(
-        self, slots: Slots, obtainer: Obtainer, trials: Trials, probations: Probations
+        self,
+        slots: Slots,
+        obtainer: Obtainer,
+        trials: Trials,
+        probations: Probations,
+        *,
+        desired: Callable[[], Desired | None],
+        now_s: Callable[[], float | None],
     ) -> None:
         self._slots = slots
         self._obtainer = obtainer
         self._trials = trials
         self._probations = probations
+        self._desired = desired
+        self._now_s = now_s
 
     async def install_file(self, path: Path) -> Slot:
         """Install a file that somebody brought to the device.
@@ -97,6 +109,39 @@ class ByHand:
         """
         async with self._slots.lock(name):
             self._slots.save(self._known(name).released())
+            return self._slots[name]
+
+    async def take_offer(self, name: str, digest: str | None = None, *, by: str) -> Slot:
+        """Ask for an offered version; `reconcile` fetches and installs it.
+
+        Args:
+            name: The model.
+            digest: What the person has seen; None takes whatever is offered.
+            by: How the person asked.
+
+        Raises:
+            DecisionError: Nothing like it is offered, the offer has expired, or it runs already.
+            StoreError: The disk does not take it.
+        """
+        desired = self._desired()
+        models = desired.models if desired is not None else ()
+        offers = (one for one in models if one.mode is Mode.OFFER and one.name == name)
+        offer = next(offers, None)
+        if desired is None or offer is None:
+            raise DecisionError("not_offered", f"no version of {name!r} is offered")
+        if digest is not None and digest != offer.digest:
+            raise DecisionError(
+                "not_offered", f"{name}: digest must be {offer.digest}, got {digest}"
+            )
+        now_s = self._now_s()
+        if now_s is not None and now_s > desired.expires_s:
+            late = int(now_s - desired.expires_s)
+            raise DecisionError("expired", f"{name}: the offer expired {late} s ago")
+        async with self._slots.lock(name):
+            slot = self._slots.get(name)
+            if slot.active is not None and slot.active.digest == offer.digest:
+                raise DecisionError("already_active", f"{name} {offer.version} runs already")
+            self._slots.save(slot.consents(offer.digest, by))
             return self._slots[name]
 
     def _known(self, name: str) -> Slot:

@@ -211,6 +211,8 @@ class Chain:
 
 
 def _actor_of(slot: Slot) -> str:
+    if slot.consent and slot.consent == slot.target:
+        return slot.consent_by
     if slot.held_generation is not None or not slot.managed:
         return "local"
     return "desired"

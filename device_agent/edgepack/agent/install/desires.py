@@ -193,3 +193,14 @@ class Desires:
                 f"generation must be above {self.generation}, got {desired.generation} (a replay?)"
             )
         return desired, verified.signers
+
+
+def remembered(journal: Journal) -> Desired | None:
+    """The state that was accepted last, for whoever only reads; None if there is none."""
+    envelope = journal.meta(_ENVELOPE)
+    if not envelope:
+        return None
+    try:
+        return parse_desired(dsse.unverified_payload(envelope, DESIRED_PAYLOAD_TYPE))
+    except EdgepackError:  # the agent says so itself
+        return None

@@ -71,6 +71,7 @@ class Slot:
         held_generation: While the wish has this generation, a local decision stands.
         hold: Which decision that is.
         consent: Digest of an offered version that a person asked for.
+        consent_by: How: "cmd" over the broker, "local" on the device.
         managed: True when the desired state brought the model; then it may also remove it.
         floor: Smallest sequence that is accepted; only ever rises.
         unclean_exits: Agent crashes during this probation.
@@ -93,6 +94,7 @@ class Slot:
     held_generation: int | None = None
     hold: Hold = Hold.NONE
     consent: str = ""
+    consent_by: str = ""
     managed: bool = False
     floor: int = 0
     unclean_exits: int = 0
@@ -173,6 +175,18 @@ class Slot:
         """A person goes back to `target`, which is on disk; `switch` comes next."""
         return replace(
             self, phase=after(self.phase, Step.REVERT), target=target, reason="", detail=""
+        )
+
+    def consents(self, digest: str, by: str) -> "Slot":
+        """A person asks for an offered version; an earlier decision no longer stands."""
+        return replace(
+            self,
+            consent=digest,
+            consent_by=by,
+            managed=True,
+            held_generation=None,
+            hold=Hold.NONE,
+            failed=tuple(one for one in self.failed if one != digest),
         )
 
     def held_by(self, hold: Hold) -> "Slot":

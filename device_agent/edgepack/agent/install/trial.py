@@ -20,7 +20,7 @@ from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase
 from edgepack.agent.install.worker import Worker
 from edgepack.trust.errors import EdgepackError
-from edgepack.wire.desired import DesiredModel
+from edgepack.wire.desired import DesiredModel, Mode
 from edgepack.wire.messages import Release
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,8 @@ class Trials:
         """
         key = key_of(model)
         try:
+            if model.mode is Mode.SHADOW:
+                raise RejectedError("shadow_failed", "this agent cannot run challengers")  # noqa: TRY301
             async with self._testing:
                 stored = await self._obtainer.verify(key, model, fetched)
                 chosen = await self._worker.self_test(self._blobs.layout, stored)

@@ -26,6 +26,7 @@ from edgepack.monitor.drift import DriftResult
 from edgepack.wire.desired import Desired
 from edgepack.wire.messages import (
     Reported,
+    ReportedModel,
     Scalar,
     render_flat,
     render_reported,
@@ -177,6 +178,10 @@ class Publisher:
         self._generation = generation
         self._stale.set()
 
+    def models(self) -> tuple[ReportedModel, ...]:
+        """What is reported of each model now."""
+        return reported_models(self._slots.values(), self._desired, {})
+
     def accepted(self, generation: int, desired: Desired | None) -> None:
         """A desired state is followed from now on, or none until the next."""
         self._generation = generation
@@ -286,7 +291,7 @@ class Publisher:
         reported = Reported(
             device=self._config.device,
             generation=self._generation,
-            models=reported_models(self._slots.values(), self._desired, {}),
+            models=self.models(),
             refused=self._refused,
             ts=_now_ms(),
             root_version=self._root_version,

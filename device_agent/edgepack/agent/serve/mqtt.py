@@ -149,10 +149,7 @@ class RequestServer:
     def _reply_to(self, message: Incoming, default: _Reply) -> _Reply:
         if message.response_topic is None:
             return default
-        allowed = f"{self._topics.base}/out/reply/"
-        topic = message.response_topic
-        if not topic.startswith(allowed) or any(sign in topic for sign in "+#"):
-            raise WireError(f"response topic must be under {allowed}, got {topic[:120]!r}")
+        topic = check_response_topic(self._topics, message.response_topic)
         return _Reply(topic, message.correlation)
 
     def _is_due(self, name: str, answer: Answer) -> bool:
@@ -183,6 +180,18 @@ class RequestServer:
             FetchError
         ) as exc:  # whoever asked is out of reach; the answer is worth nothing later
             logger.warning("reply.lost topic=%s error=%s", topic, exc)
+
+
+def check_response_topic(topics: DeviceTopics, topic: str) -> str:
+    """Return where an asker wants the answer.
+
+    Raises:
+        WireError: It is not under this device's `out/reply/`.
+    """
+    allowed = f"{topics.base}/out/reply/"
+    if not topic.startswith(allowed) or any(sign in topic for sign in "+#"):
+        raise WireError(f"response topic must be under {allowed}, got {topic[:120]!r}")
+    return topic
 
 
 def _render(
