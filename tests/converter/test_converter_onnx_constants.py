@@ -29,7 +29,9 @@ def test_the_same_graph_gives_the_same_bytes():
     found = set()
     for order in itertools.permutations(range(3)):
         data = file(tuple(f"fold__{300 + place}" for place in order), order)
-        settled = settle_constants(ModelProto.FromString(data))
+        given = ModelProto.FromString(data)
+        given.graph.input[0].type.tensor_type.shape.dim[0].dim_param = f"unk__{order[0]}"
+        settled = settle_constants(given)
         found.add(settled.SerializeToString(deterministic=True))
     (only,) = found
     assert expected == answers(only, feeds)[0].tolist()

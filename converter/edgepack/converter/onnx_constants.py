@@ -14,7 +14,8 @@ def settle_constants(model: ModelProto) -> ModelProto:
     """Number the constants in the order in which nodes read them, and sort them so, in place.
 
     Constants that are inputs or outputs too keep their names, and those that no node of the
-    model reads come last. Graphs inside nodes, which may read them, follow.
+    model reads come last. Graphs inside nodes, which may read them, follow. Free sizes of inputs
+    and outputs, which tf2onnx numbers so too, are numbered as they come.
     """
     graph = model.graph
     fixed = {item.name for item in (*graph.input, *graph.output)}
@@ -40,6 +41,12 @@ def settle_constants(model: ModelProto) -> ModelProto:
     graph.initializer.extend(settled)
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
+    sizes: dict[str, str] = {}
+    for item in (*graph.input, *graph.output):
+        for dimension in item.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                number = sizes.setdefault(dimension.dim_param, f"size_{len(sizes)}")
+                dimension.dim_param = number
     return model
 
 
