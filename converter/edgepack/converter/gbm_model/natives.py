@@ -13,11 +13,8 @@ from edgepack.converter.gbm_model.catboost_trees import read_catboost
 from edgepack.converter.gbm_model.ensemble import Link
 from edgepack.converter.gbm_model.library_errors import library_line
 from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
-from edgepack.converter.gbm_model.read import (
-    has_text_categories,
-    refuse_text_categories,
-    xgboost_rounds,
-)
+from edgepack.converter.gbm_model.own_categories import xgboost_categories
+from edgepack.converter.gbm_model.read import refuse_text_categories, xgboost_rounds
 from edgepack.converter.gbm_model.xgboost_trees import objective_of, read_xgboost
 from edgepack.converter.sources.compressed import MAX_MODEL_BYTES
 from edgepack.runtime.tensors import Array
@@ -121,7 +118,7 @@ def of_xgboost(booster: Any) -> BoosterModel:  # noqa: ANN401
 
     import xgboost
 
-    if has_text_categories(booster):
+    if xgboost_categories(booster):
         refuse_text_categories("XGBoost")
     objective = objective_of(json.loads(booster.save_config()))
     wrapper = json.loads(booster.attr("scikit_learn") or "null")

@@ -1,12 +1,12 @@
 """From a fitted model of one of the libraries to its trees."""
 
-import json
 from typing import Any, Final, NoReturn
 
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.gbm_model.catboost_trees import read_catboost
 from edgepack.converter.gbm_model.ensemble import Ensemble
 from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
+from edgepack.converter.gbm_model.own_categories import xgboost_categories
 from edgepack.converter.gbm_model.xgboost_trees import read_xgboost
 
 
@@ -38,31 +38,21 @@ def xgboost_rounds(booster: Any, *, as_wrapper: bool) -> int | None:  # noqa: AN
     return None if best is None else int(best) + 1
 
 
-def has_text_categories(booster: Any) -> bool:  # noqa: ANN401
-    """Whether an XGBoost Booster turns text into the numbers of its categories itself."""
-    if "c" not in (booster.feature_types or ()):
-        return False
-    learner = json.loads(bytes(booster.save_raw("json")))["learner"]
-    part = learner["gradient_booster"]
-    model = part.get("gbtree", part).get("model", {})
-    return bool(model.get("cats", {}).get("enc"))
-
-
 def refuse_text_categories(library: str) -> NoReturn:
-    """Say that a library's own categories are not converted.
+    """Say that a library's own categories are not converted where it does not see callers' columns.
 
     Raises:
         UnsupportedModelError: Always.
     """
     raise UnsupportedModelError(
-        f"{library}'s own pandas categories have no ONNX form here: encode such columns in a "
-        "scikit-learn pipeline before the model (OrdinalEncoder, OneHotEncoder)"
+        f"{library}'s own pandas categories behind other steps have no ONNX form here: encode such "
+        "columns in a scikit-learn pipeline before the model (OrdinalEncoder, OneHotEncoder)"
     )
 
 
 def _of_xgboost(model: Any) -> Ensemble:  # noqa: ANN401
     booster = model.get_booster()
-    if has_text_categories(booster):
+    if xgboost_categories(booster):
         refuse_text_categories("XGBoost")
     missing = float(model.missing)
     return read_xgboost(

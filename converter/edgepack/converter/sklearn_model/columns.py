@@ -2,16 +2,17 @@
 
 from typing import Any
 
+import numpy as np
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sklearn_model.own_categories import own_categories
 
-_READERS = ("CountVectorizer", "TfidfVectorizer")
+_READERS = ("CountVectorizer", "HashingVectorizer", "TfidfVectorizer")
 _NO_TABLE = {
     "DictVectorizer": "takes dictionaries, which no device sends",
     "FeatureHasher": "hashes names with a function that ONNX lacks: use OneHotEncoder",
-    "HashingVectorizer": "hashes words with a function that ONNX lacks: use TfidfVectorizer",
 }
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
@@ -66,10 +67,10 @@ def caller_steps(model: Any) -> list[tuple[Any, list[int]]]:  # noqa: ANN401
 
 
 def text_columns(model: Any) -> list[int]:  # noqa: ANN401
-    """Positions of the columns whose encoder was fitted on text."""
+    """Positions of the columns whose encoder, or model that encodes itself, was fitted on text."""
     if takes_texts(model):
         return [0]
-    found: list[int] = []
+    found = [p for p, items in own_categories(model).items() if items.dtype == np.object_]
     for step, columns in caller_steps(model):
         found += _encoder_texts(step, columns)
     return sorted(set(found))
@@ -106,6 +107,8 @@ def _encoder_texts(step: Any, columns: list[int]) -> list[int]:  # noqa: ANN401
         if not inner:
             return []
         step = inner[0]
+    if type(step).__name__ in _READERS:
+        return columns
     if type(step).__name__ not in _ENCODERS or not hasattr(step, "categories_"):
         return []
     return [

@@ -19,6 +19,7 @@ from edgepack.converter.sklearn_model.columns import (
 )
 from edgepack.converter.sklearn_model.export import export_onnx
 from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
+from edgepack.converter.sklearn_model.own_categories import as_categories, own_categories
 from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
 
@@ -35,6 +36,7 @@ class SklearnModel:
             estimator = estimator.best_estimator_  # what its predict asks
         self._model = estimator
         self._kept = needed_columns(estimator)
+        self._categories = own_categories(estimator)
         marks = missing_marks(estimator)
         self._missing = {
             place: marks[column] for place, column in enumerate(self._kept) if column in marks
@@ -88,8 +90,14 @@ class SklearnModel:
         from pandas import DataFrame
 
         if list(inputs) == ["x"]:
-            return DataFrame(inputs["x"], columns=list(names))
-        return DataFrame({name: array[:, 0] for name, array in inputs.items()})[list(names)]
+            frame = DataFrame(inputs["x"], columns=list(names))
+        else:
+            # In the model's order; LightGBM's names differ from the data's where those have spaces.
+            columns = {n: a[:, 0] for n, a in zip(names, inputs.values(), strict=True)}
+            if set(names) == set(inputs):
+                columns = {name: inputs[name][:, 0] for name in names}
+            frame = DataFrame(columns)
+        return as_categories(frame, self._model, self._categories)
 
 
 def _as_objects(parts: Sequence[Array]) -> list[Array]:

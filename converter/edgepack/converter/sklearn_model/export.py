@@ -29,6 +29,7 @@ from edgepack.converter.sklearn_model.converters.container import TARGET_OPSET
 from edgepack.converter.sklearn_model.converters.register import register_converters
 from edgepack.converter.sklearn_model.converters.transformers import as_transformers
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
+from edgepack.converter.sklearn_model.own_categories import number_categories, own_categories
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
 from edgepack.runtime.tensors import DTYPES
 
@@ -78,6 +79,7 @@ def export_onnx(
     ]
     register_boosters()
     model = deepcopy(model)
+    model = number_categories(model, own_categories(model), len(kept))
     zeros_are_missing(model)
     missing_is_empty_text(model)
     renumber(model, kept)
@@ -121,7 +123,8 @@ def _lower_anywhere(onnx_model: ModelProto) -> None:
         for value in item.strings
     )
     for node in onnx_model.graph.node:
-        if node.op_type == "StringNormalizer":
+        named = any(item.name == "locale" for item in node.attribute)
+        if node.op_type == "StringNormalizer" and not named:
             kept = [item for item in node.attribute if item.name != "locale"]
             del node.attribute[:]
             locale = helper.make_attribute("locale", "C" if ascii_only else "C.UTF-8")

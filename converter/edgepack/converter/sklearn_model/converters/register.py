@@ -49,6 +49,7 @@ _FAMILIES = (
     "selectors",
     "splines",
     "support_vectors",
+    "texts",
     "trees",
     "wrappers",
 )
@@ -124,7 +125,7 @@ def register_converters() -> None:
             ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
         shapes, convert, options = _shapes, _convert, _OPTIONS
         if old is not None and name in _OURS_IN_FLOAT64:
-            shapes, convert = _float64_only(old)
+            shapes, convert = _ours_in_float64(old)
             options = {**_OPTIONS, **(get_converter(old).get_allowed_options() or {})}
         update_registered_converter(
             kind, f"Edgepack{name}", shapes, convert, parser=_parse, options=options
@@ -145,18 +146,18 @@ def _imported_estimators() -> list[type]:
     return [found[name] for name in sorted(found)]
 
 
-def _float64_only(old: str) -> tuple[Any, Any]:
+def _ours_in_float64(old: str) -> tuple[Any, Any]:
     their_shapes, their_convert = get_shape_calculator(old), get_converter(old)
 
     def shapes(operator: Any) -> None:  # noqa: ANN401
-        if _is_double(operator):
+        if _is_ours(operator):
             _shapes(operator)
         else:
             with _named(operator, old):
                 their_shapes(operator)
 
     def convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
-        if _is_double(operator):
+        if _is_ours(operator):
             _convert(scope, operator, container)
         else:
             with _named(operator, old):
@@ -173,6 +174,20 @@ def _named(operator: Any, name: str) -> Iterator[None]:  # noqa: ANN401
         yield
     finally:
         operator.type = ours
+
+
+def _is_ours(operator: Any) -> bool:  # noqa: ANN401
+    """Whether a family writes it: skl2onnx's imputer forgets the indicators and empty columns."""
+    model = operator.raw_operator
+    if type(model).__name__ == "SimpleImputer" and not _is_text(operator):
+        values = np.asarray(model.statistics_, dtype=np.float64)
+        if model.add_indicator or np.isnan(values).any():
+            return True
+    return _is_double(operator)
+
+
+def _is_text(operator: Any) -> bool:  # noqa: ANN401
+    return isinstance(operator.inputs[0].type, StringTensorType)
 
 
 def _is_double(operator: Any) -> bool:  # noqa: ANN401
@@ -248,6 +263,8 @@ def _width(model: Any, method: str) -> int | None:  # noqa: ANN401
         return None
     if method == "value":
         return None
+    if type(model).__name__ == "HashingVectorizer":
+        return int(model.n_features)
     try:
         return len(model.get_feature_names_out())
     except (AttributeError, ValueError, TypeError):

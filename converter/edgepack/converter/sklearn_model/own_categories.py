@@ -1,0 +1,152 @@
+"""Models that number categories themselves: trained on pandas columns of the type category.
+
+The graph gets an encoder before the model, and a copy of the model that takes numbers. What was
+no category when the model was trained is missing to it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OrdinalEncoder
+
+from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.gbm_model.own_categories import (
+    lightgbm_categories,
+    without_xgboost_categories,
+    xgboost_categories,
+)
+from edgepack.converter.gbm_model.read import library_of
+from edgepack.runtime.tensors import Array
+
+_HOLDERS = ("estimator_", "best_estimator_", "regressor_", "estimator")
+_LISTS = ("estimators_", "calibrated_classifiers_")
+
+
+def own_categories(model: Any) -> dict[int, Array]:  # noqa: ANN401
+    """The categories that a model numbers itself, by the position of the caller's column.
+
+    Raises:
+        UnsupportedModelError: It holds several models that see the caller's columns, and not all
+            of them number the same categories.
+    """
+    every = [_categories_of(item) for item in _seeing_columns(model)]
+    found = next((item for item in every if item), {})
+    if found and not all(_same(found, other) for other in every):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} holds models of which each numbers other categories: encode "
+            "such columns in a pipeline before it (OrdinalEncoder)"
+        )
+    return found
+
+
+def as_categories(frame: Any, model: Any, categories: Mapping[int, Array]) -> Any:  # noqa: ANN401
+    """A DataFrame whose columns have the type that XGBoost and LightGBM ask for."""
+    if not categories or not any(library_of(item) for item in _seeing_columns(model)):
+        return frame  # scikit-learn takes text as it is
+    from pandas import CategoricalDtype
+
+    types = {
+        frame.columns[place]: CategoricalDtype(items.tolist())
+        for place, items in categories.items()
+    }
+    return frame.astype(types)
+
+
+def number_categories(model: Any, categories: Mapping[int, Array], columns: int) -> Any:  # noqa: ANN401
+    """A pipeline of an encoder and the model, which is changed, in place, to take its numbers."""
+    if not categories:
+        return model
+    for item in list(_seeing_columns(model)):
+        _take_numbers(item)
+    row = np.zeros((1, columns), dtype=np.object_)
+    steps: list[tuple[str, Any, list[int]]] = []
+    for place in range(columns):
+        step: Any = "passthrough"
+        if place in categories:
+            items = categories[place]
+            row[0, place] = items[0]
+            step = OrdinalEncoder(
+                categories=[items], handle_unknown="use_encoded_value", unknown_value=np.nan
+            )
+        steps.append((f"column{place}", step, [place]))
+    return Pipeline([("categories", ColumnTransformer(steps).fit(row)), ("model", model)])
+
+
+def _seeing_columns(model: Any) -> Iterator[Any]:  # noqa: ANN401
+    """The estimators inside that are given the caller's own columns."""
+    if isinstance(model, Pipeline):
+        steps = [step for _, step in model.steps if step not in ("passthrough", None)]
+        yield from _seeing_columns(steps[0]) if steps else ()
+        return
+    if library_of(model):
+        yield model
+        return
+    held: list[Any] = []
+    for name in _LISTS:
+        inner = getattr(model, name, ())
+        if isinstance(inner, list) and inner:
+            held = inner
+    if not held:
+        inner = next((getattr(model, name) for name in _HOLDERS if hasattr(model, name)), None)
+        held = [inner] if hasattr(inner, "predict") else []
+    if not held:
+        yield model
+    for item in held:
+        yield from _seeing_columns(item)
+
+
+def _categories_of(model: Any) -> dict[int, Array]:  # noqa: ANN401
+    library = library_of(model)
+    if library == "xgboost":
+        return xgboost_categories(model.get_booster())
+    if library == "lightgbm":
+        return lightgbm_categories(model.booster_)
+    return {
+        place: _known(categories)
+        for place, categories in _histogram_encoder(model)
+        if categories.dtype.kind in "OUT"
+    }
+
+
+def _take_numbers(model: Any) -> None:  # noqa: ANN401
+    library = library_of(model)
+    if library == "xgboost":
+        model._Booster = without_xgboost_categories(model.get_booster())
+    elif library == "lightgbm":
+        model.booster_.pandas_categorical = None
+    elif (pairs := _histogram_encoder(model)) and (step := _encoder_step(model)) is not None:
+        step.categories_ = [
+            np.arange(float(len(_known(item)))) if item.dtype.kind in "OUT" else item
+            for _, item in pairs
+        ]
+
+
+def _histogram_encoder(model: Any) -> Sequence[tuple[int, Array]]:  # noqa: ANN401
+    """Position and categories of each column that a HistGradientBoosting model encodes."""
+    step = _encoder_step(model)
+    if step is None:
+        return ()
+    places = np.flatnonzero(np.asarray(model.is_categorical_)).tolist()
+    return [(p, np.asarray(c)) for p, c in zip(places, step.categories_, strict=True)]
+
+
+def _encoder_step(model: Any) -> Any:  # noqa: ANN401
+    inner = getattr(model, "_preprocessor", None)
+    if inner is None or not type(model).__name__.startswith("HistGradientBoosting"):
+        return None
+    return {name: step for name, step, _ in inner.transformers_}.get("encoder")
+
+
+def _known(categories: Array) -> Array:
+    """The categories without the mark of a missing value, which stands last."""
+    texts = [item for item in categories.tolist() if isinstance(item, str)]
+    return np.array(texts, dtype=np.object_)
+
+
+def _same(one: Mapping[int, Array], other: Mapping[int, Array]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[place].tolist() == other[place].tolist() for place in one
+    )
