@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from converter_models import opened, save
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -93,14 +93,6 @@ def test_float64_inside_is_not_quantized(tmp_path: Path) -> None:
     report = convert(ConvertRequest(model=path, data=data, label="target", output=tmp_path / "out"))
     assert ["onnx-fp32"] == [item.name for item in report.variants if item.kept]
     assert model.predict(rows).tolist() == _answers(report, data)
-
-
-def test_hashed_words_are_refused() -> None:
-    """HashingVectorizer is refused in one line that names another."""
-    model = make_pipeline(HashingVectorizer(n_features=16), LogisticRegression())
-    model.fit(["good", "bad", "good"], [1, 0, 1])
-    with pytest.raises(UnsupportedModelError, match="use TfidfVectorizer"):
-        SklearnModel(model)
 
 
 def test_several_labels_are_refused() -> None:

@@ -7,6 +7,7 @@ them. What a column has besides those counts as missing.
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -73,8 +74,8 @@ def _texts(stored: Mapping[str, Any]) -> Array:
     ends = [int(item) for item in stored["offsets"]]
     if ends != sorted(ends) or ends[0] < 0 or ends[-1] > len(data):
         raise ModelFileError("the XGBoost model's categories are damaged")
-    pairs = zip(ends[:-1], ends[1:], strict=True)
-    return np.array([data[begin:end].decode(errors="replace") for begin, end in pairs], np.object_)
+    pairs = pairwise(ends)
+    return np.array([data[a:b].decode(errors="replace") for a, b in pairs], np.object_)
 
 
 def _has_text(items: Any) -> bool:  # noqa: ANN401

@@ -11,12 +11,16 @@ from edgepack.converter.gbm_model.read import LIBRARIES, library_of
 def column_names(model: Any) -> list[str]:  # noqa: ANN401
     """Names of the columns that an estimator was fitted on, or none."""
     first = model
-    while isinstance(first, Pipeline) and first.steps:
-        first = first.steps[0][1]
+    while isinstance(first, Pipeline):
+        steps = [step for _, step in first.steps if step is not None and not isinstance(step, str)]
+        if not steps:
+            return []
+        first = steps[0]
     if library_of(first) == "catboost":
         names = [str(name) for name in first.feature_names_ or ()]
         return [] if names == [str(index) for index in range(len(names))] else names
-    return [str(name) for name in getattr(model, "feature_names_in_", ())]
+    named = model if hasattr(model, "feature_names_in_") else first
+    return [str(name) for name in getattr(named, "feature_names_in_", ())]
 
 
 def is_fitted_catboost(model: Any) -> bool:  # noqa: ANN401

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer
-from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.pipeline import Pipeline
 
 from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.sklearn_model.first_steps import holds_others, seeing_columns
 from edgepack.converter.sklearn_model.own_categories import own_categories
 
 _READERS = ("CountVectorizer", "HashingVectorizer", "TfidfVectorizer")
@@ -17,14 +18,10 @@ _NO_TABLE = {
 _ENCODERS = ("OneHotEncoder", "OrdinalEncoder", "TargetEncoder")
 
 
-def first_column_transformer(model: Any) -> ColumnTransformer | None:  # noqa: ANN401
-    """The ColumnTransformer that sees the caller's own columns, if there is one."""
-    while isinstance(model, Pipeline):
-        steps = [step for _, step in model.steps if step not in ("passthrough", None)]
-        if not steps:
-            return None
-        model = steps[0]
-    return model if isinstance(model, ColumnTransformer) else None
+def _column_transformers(model: Any) -> list[ColumnTransformer]:  # noqa: ANN401
+    """The ColumnTransformers that see the caller's own columns, if nothing else does."""
+    first = list(seeing_columns(model))
+    return first if all(isinstance(item, ColumnTransformer) for item in first) else []
 
 
 def takes_texts(model: Any) -> bool:  # noqa: ANN401
@@ -33,37 +30,35 @@ def takes_texts(model: Any) -> bool:  # noqa: ANN401
     Raises:
         UnsupportedModelError: It takes what is no table at all.
     """
-    while isinstance(model, Pipeline) and model.steps:
-        model = model.steps[0][1]
-    if isinstance(model, FeatureUnion):
-        return all(takes_texts(step) for _, step in model.transformer_list)
-    name = type(model).__name__
-    if name in _NO_TABLE:
-        raise UnsupportedModelError(f"{name} {_NO_TABLE[name]}")
-    return name in _READERS
+    names = [type(item).__name__ for item in seeing_columns(model)]
+    for name in names:
+        if name in _NO_TABLE:
+            raise UnsupportedModelError(f"{name} {_NO_TABLE[name]}")
+    return bool(names) and all(name in _READERS for name in names)
 
 
 def needed_columns(model: Any) -> list[int]:  # noqa: ANN401
     """Positions of the columns that matter: what a ColumnTransformer drops is not asked for."""
-    transformer = first_column_transformer(model)
-    if transformer is None:
+    transformers = _column_transformers(model)
+    if not transformers or holds_others(model):
         return list(range(_column_count(model)))
     used: set[int] = set()
-    for name, step, _ in transformer.transformers_:
-        if not (isinstance(step, str) and step == "drop"):
-            used.update(_indices(transformer, name))
+    for transformer in transformers:
+        for name, step, _ in transformer.transformers_:
+            if not (isinstance(step, str) and step == "drop"):
+                used.update(_indices(transformer, name))
     return sorted(used)
 
 
 def caller_steps(model: Any) -> list[tuple[Any, list[int]]]:  # noqa: ANN401
     """What sees the caller's own columns first, each with their positions."""
-    transformer = first_column_transformer(model)
-    if transformer is not None:
-        return [(step, _indices(transformer, name)) for name, step, _ in transformer.transformers_]
-    first = model
-    while isinstance(first, Pipeline) and first.steps:
-        first = first.steps[0][1]
-    return [(first, list(range(_column_count(model))))]
+    found: list[tuple[Any, list[int]]] = []
+    for first in seeing_columns(model):
+        if isinstance(first, ColumnTransformer):
+            found += [(step, _indices(first, name)) for name, step, _ in first.transformers_]
+        else:
+            found.append((first, list(range(_column_count(model)))))
+    return found
 
 
 def text_columns(model: Any) -> list[int]:  # noqa: ANN401
@@ -77,18 +72,16 @@ def text_columns(model: Any) -> list[int]:  # noqa: ANN401
 
 
 def renumber(model: Any, kept: list[int]) -> None:  # noqa: ANN401
-    """Make the first ColumnTransformer ask for columns by their position among `kept`.
+    """Make the first ColumnTransformers ask for columns by their position among `kept`.
 
     skl2onnx finds columns by name only among inputs of those names; a matrix has none.
     """
-    transformer = first_column_transformer(model)
-    if transformer is None:
-        return
     place = {column: index for index, column in enumerate(kept)}
-    transformer.transformers_ = [
-        (name, step, [place[column] for column in _indices(transformer, name) if column in place])
-        for name, step, _ in transformer.transformers_
-    ]
+    for transformer in _column_transformers(model):
+        transformer.transformers_ = [
+            (name, step, [place[item] for item in _indices(transformer, name) if item in place])
+            for name, step, _ in transformer.transformers_
+        ]
 
 
 def _column_count(model: Any) -> int:  # noqa: ANN401

@@ -28,6 +28,7 @@ from edgepack.converter.sklearn_model.columns import renumber
 from edgepack.converter.sklearn_model.converters.container import TARGET_OPSET
 from edgepack.converter.sklearn_model.converters.register import register_converters
 from edgepack.converter.sklearn_model.converters.transformers import as_transformers
+from edgepack.converter.sklearn_model.held_encoders import number_held_texts
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
 from edgepack.converter.sklearn_model.own_categories import number_categories, own_categories
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
@@ -79,7 +80,14 @@ def export_onnx(
     ]
     register_boosters()
     model = deepcopy(model)
-    model = number_categories(model, own_categories(model), len(kept))
+    own = own_categories(model)
+    texts = [place for place, spec in enumerate(inputs) if spec.datatype is Datatype.BYTES]
+    if len(inputs) == 1:
+        texts = list(range(inputs[0].shape[-1])) if texts else []
+    if own:
+        model = number_categories(model, own, len(kept))
+    else:
+        model = number_held_texts(model, texts, len(kept))
     zeros_are_missing(model)
     missing_is_empty_text(model)
     renumber(model, kept)

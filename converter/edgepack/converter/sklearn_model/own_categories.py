@@ -4,7 +4,7 @@ The graph gets an encoder before the model, and a copy of the model that takes n
 no category when the model was trained is missing to it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,8 @@ from edgepack.converter.gbm_model.own_categories import (
     xgboost_categories,
 )
 from edgepack.converter.gbm_model.read import library_of
+from edgepack.converter.sklearn_model.first_steps import seeing_columns
 from edgepack.runtime.tensors import Array
-
-_HOLDERS = ("estimator_", "best_estimator_", "regressor_", "estimator")
-_LISTS = ("estimators_", "calibrated_classifiers_")
 
 
 def own_categories(model: Any) -> dict[int, Array]:  # noqa: ANN401
@@ -32,7 +30,7 @@ def own_categories(model: Any) -> dict[int, Array]:  # noqa: ANN401
         UnsupportedModelError: It holds several models that see the caller's columns, and not all
             of them number the same categories.
     """
-    every = [_categories_of(item) for item in _seeing_columns(model)]
+    every = [_categories_of(item) for item in seeing_columns(model)]
     found = next((item for item in every if item), {})
     if found and not all(_same(found, other) for other in every):
         raise UnsupportedModelError(
@@ -44,7 +42,7 @@ def own_categories(model: Any) -> dict[int, Array]:  # noqa: ANN401
 
 def as_categories(frame: Any, model: Any, categories: Mapping[int, Array]) -> Any:  # noqa: ANN401
     """A DataFrame whose columns have the type that XGBoost and LightGBM ask for."""
-    if not categories or not any(library_of(item) for item in _seeing_columns(model)):
+    if not categories or not any(library_of(item) for item in seeing_columns(model)):
         return frame  # scikit-learn takes text as it is
     from pandas import CategoricalDtype
 
@@ -59,8 +57,19 @@ def number_categories(model: Any, categories: Mapping[int, Array], columns: int)
     """A pipeline of an encoder and the model, which is changed, in place, to take its numbers."""
     if not categories:
         return model
-    for item in list(_seeing_columns(model)):
+    for item in list(seeing_columns(model)):
         _take_numbers(item)
+    return behind_numbers(model, categories, columns, unknown=np.nan)
+
+
+def behind_numbers(
+    model: Any,  # noqa: ANN401
+    categories: Mapping[int, Array],
+    columns: int,
+    *,
+    unknown: float,
+) -> Any:  # noqa: ANN401
+    """A pipeline of an encoder, which gives numbers of categories, and a model that takes them."""
     row = np.zeros((1, columns), dtype=np.object_)
     steps: list[tuple[str, Any, list[int]]] = []
     for place in range(columns):
@@ -69,33 +78,10 @@ def number_categories(model: Any, categories: Mapping[int, Array], columns: int)
             items = categories[place]
             row[0, place] = items[0]
             step = OrdinalEncoder(
-                categories=[items], handle_unknown="use_encoded_value", unknown_value=np.nan
+                categories=[items], handle_unknown="use_encoded_value", unknown_value=unknown
             )
         steps.append((f"column{place}", step, [place]))
     return Pipeline([("categories", ColumnTransformer(steps).fit(row)), ("model", model)])
-
-
-def _seeing_columns(model: Any) -> Iterator[Any]:  # noqa: ANN401
-    """The estimators inside that are given the caller's own columns."""
-    if isinstance(model, Pipeline):
-        steps = [step for _, step in model.steps if step not in ("passthrough", None)]
-        yield from _seeing_columns(steps[0]) if steps else ()
-        return
-    if library_of(model):
-        yield model
-        return
-    held: list[Any] = []
-    for name in _LISTS:
-        inner = getattr(model, name, ())
-        if isinstance(inner, list) and inner:
-            held = inner
-    if not held:
-        inner = next((getattr(model, name) for name in _HOLDERS if hasattr(model, name)), None)
-        held = [inner] if hasattr(inner, "predict") else []
-    if not held:
-        yield model
-    for item in held:
-        yield from _seeing_columns(item)
 
 
 def _categories_of(model: Any) -> dict[int, Array]:  # noqa: ANN401

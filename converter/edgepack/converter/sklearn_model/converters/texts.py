@@ -162,10 +162,7 @@ def _for_re2(pattern: str) -> str:
     for part in rest:
         inside, closed, outside = part.partition("]")
         parts.append(
-            "["
-            + inside.replace(r"\w", _LETTER)
-            + closed
-            + outside.replace(r"\w", f"[{_LETTER}]")
+            "[" + inside.replace(r"\w", _LETTER) + closed + outside.replace(r"\w", f"[{_LETTER}]")
         )
     return "".join(parts)
 
@@ -226,4 +223,3 @@ def _never_empty(writer: Writer, ids: Value) -> Value:
     rows = writer.op("Shape", ids, dtype=np.int64).take(np.array([0]))
     shape = writer.concat([rows, writer.const(np.array([1]))], axis=0)
     return writer.concat([ids, writer.op("Expand", writer.const(np.array([[_UNKNOWN]])), shape)])
-

@@ -47,10 +47,11 @@ def as_transformers(model: Any) -> Any:  # noqa: ANN401
         model: A copy that may be changed.
     """
     if isinstance(model, Pipeline):
-        last = len(model.steps) - 1
+        steps = [item for item in model.steps if item[1] not in (None, "passthrough")]
+        steps = steps or model.steps[-1:]
         model.steps = [
-            (name, as_transformers(step) if place == last else _marked(step))
-            for place, (name, step) in enumerate(model.steps)
+            (name, as_transformers(step) if place == len(steps) - 1 else _marked(step))
+            for place, (name, step) in enumerate(steps)
         ]
     elif isinstance(model, ColumnTransformer):
         model.transformers_ = [
