@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 from coverage_walk import Entry, Outcome
 
 _WITHOUT_TABLE = {
-    "CountVectorizer": "takes texts",
+    "CountVectorizer": "takes texts, no table: converts in a model of words (analyzer='word')",
     "DictVectorizer": "takes dictionaries",
     "FeatureHasher": "takes dictionaries or text",
     "GraphicalLasso": "estimates a covariance; it has neither predict nor transform",
-    "HashingVectorizer": "takes texts, and hashes them with a function that ONNX lacks",
+    "HashingVectorizer": "takes texts, no table: converts in a model of words (n_features=2**16)",
     "LabelBinarizer": "takes labels",
     "LabelEncoder": "takes labels",
     "MultiLabelBinarizer": "takes labels",
     "PatchExtractor": "takes images",
-    "TfidfVectorizer": "takes texts",
+    "TfidfVectorizer": "takes texts, no table: converts in a model of words (analyzer='word')",
 }
 _HEAD = """\
 # scikit-learn: what converts

@@ -30,7 +30,7 @@ def seeing_columns(model: Any) -> Iterator[Any]:  # noqa: ANN401
 
 
 def holds_others(model: Any) -> bool:  # noqa: ANN401
-    """Tell whether what sees the columns is such as a CalibratedClassifierCV, which hands them on."""
+    """Tell whether a CalibratedClassifierCV or its like sees the columns, and hands them on."""
     while isinstance(model, Pipeline):
         model = _first(model)
     return not isinstance(model, FeatureUnion) and bool(_held(model))

@@ -15,6 +15,7 @@ from edgepack.converter.errors import (
     ModelFileError,
     UnsafeModelError,
     UnsupportedModelError,
+    one_line,
 )
 from edgepack.converter.gbm_model.natives import booster_model
 from edgepack.converter.gbm_model.read import library_of
@@ -105,5 +106,7 @@ def _load_skops(path: Path, *, trust_pickle: bool) -> Any:  # noqa: ANN401  (wha
         return skops_io.load(path, trusted=asked)
     except UntrustedTypesFoundException as exc:
         raise UnsafeModelError(f"{path.name}: {exc}") from exc
+    except RuntimeError as exc:  # what zipfile says of an encrypted member
+        raise ModelFileError(f"{path.name} cannot be read: {one_line(exc)}") from exc
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, AttributeError, OSError) as exc:
         raise ModelFileError(f"{path.name} is a damaged skops file: {exc}") from exc
