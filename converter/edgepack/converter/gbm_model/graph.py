@@ -92,6 +92,7 @@ def add_classes(
     classes: Array,
     label: str,
     probabilities: str,
+    exact_sums: str | None = None,
 ) -> None:
     """Add a classifier's label (N,) and probabilities (N, C).
 
@@ -103,6 +104,8 @@ def add_classes(
         classes: (C,), text or whole numbers.
         label: Name for the labels.
         probabilities: Name for the probabilities.
+        exact_sums: Tensor of the leaves' sums, float64 (N, T), where they were added up before;
+            the operator adds in float32.
 
     Raises:
         UnsupportedModelError: The number of classes is not that of the sums.
@@ -111,7 +114,10 @@ def add_classes(
         raise UnsupportedModelError(
             f"the model has {len(classes)} classes and {ensemble.targets} outputs"
         )
-    sums, inner = _sums(part, ensemble, x, np.dtype(dtype))
+    if exact_sums is None:
+        sums, inner = _sums(part, ensemble, x, np.dtype(dtype))
+    else:
+        sums, inner = exact_sums, np.dtype(np.float64)
     if ensemble.targets == 1:
         best, found = _two_classes(part, ensemble, sums, inner)
     else:
@@ -197,7 +203,7 @@ def _sums(part: Part, ensemble: Ensemble, x: str, dtype: Any) -> tuple[str, Any]
 
 def _attributes(ensemble: Ensemble, *, float64: bool) -> dict[str, Any]:
     """The trees as attributes of a TreeEnsembleRegressor; unreached nodes are left out."""
-    trees = [_reached(tree) for tree in ensemble.trees] or [_nothing()]
+    trees = [reached(tree) for tree in ensemble.trees] or [_nothing()]
     sizes = [len(tree.feature) for tree in trees]
     feature = np.concatenate([tree.feature for tree in trees])
     threshold = np.concatenate([tree.threshold for tree in trees])
@@ -255,7 +261,7 @@ def _weights(trees: Sequence[Tree]) -> tuple[Array, Array, Array]:
     return np.concatenate(weights), np.concatenate(owners), np.concatenate(targets)
 
 
-def _reached(tree: Tree) -> Tree:
+def reached(tree: Tree) -> Tree:
     """The tree without nodes that nothing leads to, which some libraries keep."""
     reached = np.zeros(len(tree.feature), dtype=bool)
     level = np.zeros(1, dtype=np.int64)
