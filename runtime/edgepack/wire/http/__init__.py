@@ -1,7 +1,7 @@
 """A small HTTP client: bounded in size and time, for files, ranges of files, and registries.
 
-Blocking: a caller gives it a thread. Imported only where something is fetched, because
-`http.client` brings megabytes with it.
+Blocking: a caller gives it a thread. A device imports it when it fetches something over HTTP, not
+before.
 """
 
 from edgepack.wire.http.client import HttpClient, Response
