@@ -1,12 +1,16 @@
 """A clock that may be wrong: what is believed, what is enforced, and what is said."""
 
+import asyncio
 import time
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.device_here import Device, desired, signed, wish
 from support.repository import REPOSITORY
+from support.roots import Authority
+from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.agent.install.clock import (
     MAX_AHEAD_S,
@@ -20,6 +24,7 @@ from edgepack.agent.install.clock import (
 )
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.reconcile import Install, Refuse, reconcile
+from edgepack.trust import DEPLOY, RELEASE, keygen
 from edgepack.wire.desired import Audience, Desired, DesiredModel
 
 YEAR_S = 365 * 24 * 3600
@@ -137,6 +142,52 @@ def test_a_clock_agrees_between_issue_and_expiry():
 def test_the_release_date_is_past():
     """A constant that lies in the future would make every clock look wrong."""
     assert RELEASED_S < time.time() < RELEASED_S + MAX_AHEAD_S
+
+
+@pytest.mark.parametrize(
+    ("wall", "word"),
+    [
+        (lambda: 0.0, "behind"),  # no battery
+        (lambda: time.time() + 20 * YEAR_S, "ahead"),
+        (lambda: time.time() * (int(time.monotonic() * 50) % 2), "behind"),  # back and forth
+    ],
+)
+def test_a_device_with_a_wrong_clock_installs_and_says_what_it_could_not_check(
+    tmp_path, wall, word
+):
+    """The whole agent: confirmed, with a notice, and so in every signed event."""
+    authority = Authority.of(keygen(tmp_path / "keys"))
+    model = wish(write_tiny_bundle(tmp_path, key=authority.keys[RELEASE]))
+
+    async def main():
+        async with Device(tmp_path / "device", authority.versions[0], wall=wall) as device:
+            await device.confirms(model, authority)
+            told = [event for event in device.events if event.clock == word]
+            assert told
+            assert {"expiry"} == {event.unchecked for event in told}
+            assert {event.clock for event in device.events} <= {word, "plausible"}
+            if word == "ahead":
+                assert "10 years after" in device.notices["clock"]
+                assert device.notices["unchecked"].startswith("expiry: the clock says")
+
+    asyncio.run(main())
+
+
+def test_a_plausible_clock_ends_what_has_expired(tmp_path):
+    """The same device, its clock two months ahead: nothing is started, and it says why."""
+    authority = Authority.of(keygen(tmp_path / "keys"))
+    model = wish(write_tiny_bundle(tmp_path, key=authority.keys[RELEASE]))
+
+    async def main():
+        later = Device(
+            tmp_path / "device", authority.versions[0], wall=lambda: time.time() + 5_000_000
+        )
+        async with later as device:
+            device.deliver(signed(desired(model), authority.keys[DEPLOY]))
+            await device.refuses("expired")
+            assert ({}, None) == (device.notices, device.slot)
+
+    asyncio.run(main())
 
 
 def test_durations_never_use_the_wall_clock():

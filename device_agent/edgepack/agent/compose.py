@@ -224,7 +224,11 @@ class Agent:
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         models = [encode(model) for model in self._publisher.models()]
-        return {"connected": self._link.connected.is_set(), "models": models}
+        return {
+            **self._publisher.state(),
+            "connected": self._link.connected.is_set(),
+            "models": models,
+        }
 
 
 async def decide_alone(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any]:

@@ -187,12 +187,15 @@ def _status(args: argparse.Namespace) -> int:
     config = read_config(args.config)
     answer = ask(config.state_dir, {"command": "status"})
     models = answer["models"] if answer is not None else _models(config)
-    state = {
+    state: dict[str, Any] = {
         "device": config.device,
         "running": answer is not None,
         "connected": bool(answer and answer.get("connected")),
         "models": models,
     }
+    for name in ("generation", "root_version", "refused", "notices"):
+        if answer is not None and name in answer:
+            state[name] = answer[name]
     if args.json:
         print(json.dumps(state))  # noqa: T201
         return 0
@@ -203,6 +206,10 @@ def _status(args: argparse.Namespace) -> int:
         print(line_of(model))  # noqa: T201
     if not models:
         print("no model installed")  # noqa: T201
+    for kind, detail in state.get("notices", {}).items():
+        print(f"{kind}: {detail}")  # noqa: T201
+    if state.get("refused"):
+        print(f"refused: {state['refused']}")  # noqa: T201
     return 0
 
 

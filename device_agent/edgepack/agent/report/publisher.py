@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError, StoreError
@@ -181,6 +182,15 @@ class Publisher:
     def models(self) -> tuple[ReportedModel, ...]:
         """What is reported of each model now."""
         return reported_models(self._slots.values(), self._desired, {})
+
+    def state(self) -> dict[str, Any]:
+        """What `edgepack-agent status` shows beside the models."""
+        return {
+            "generation": self._generation,
+            "root_version": self._root_version,
+            "refused": self._refused,
+            "notices": dict(self._notices),
+        }
 
     def accepted(self, generation: int, desired: Desired | None) -> None:
         """A desired state is followed from now on, or none until the next."""
