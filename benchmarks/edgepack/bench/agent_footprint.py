@@ -188,6 +188,13 @@ def bare_cost(onnx_file: Path) -> Cost:
         return Cost(start_s, _resident_bytes(process.pid))
 
 
+@contextlib.contextmanager
+def running_agent(config: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Run the agent, as users do."""
+    with _process(_agent("run", config)) as process:
+        yield process
+
+
 class _Caller:
     """Asks the agent over MQTT."""
 

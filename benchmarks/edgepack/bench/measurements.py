@@ -13,8 +13,11 @@ NAMES: Final = (
     "predict_overhead",
     "session_settings",
     "mapped_weights",
+    "variant_choice",
+    "sensor_pace",
     "monitor_cost",
     "agent_footprint",
+    "install_memory",
     "conversion_time",
 )
 
