@@ -170,7 +170,7 @@ def install(config: Path, folder: Path) -> None:
 
 def agent_cost(config: Path, port: int) -> Cost:
     """Start the agent, ask until it answers, make it work, look at its memory, stop it."""
-    with _Caller(port) as caller:
+    with Caller(port) as caller:
         started_s = time.perf_counter()
         with _process(_agent("run", config)) as process:
             start_s = caller.first_answer_s() - started_s
@@ -195,23 +195,23 @@ def running_agent(config: Path) -> Iterator["subprocess.Popen[str]"]:
         yield process
 
 
-class _Caller:
+class Caller:
     """Asks the agent over MQTT."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, model: str = _MODEL, columns: int = 64) -> None:
         topics = DeviceTopics(DEFAULT_PREFIX, _DEVICE)
-        self._ask = topics.infer(_MODEL)
-        self._payload = json.dumps({"x": [1.0] * 64})
+        self._ask = topics.infer(model)
+        self._payload = json.dumps({"x": [1.0] * columns})
         self._answers = 0
         self._first_s = 0.0
         self._answered = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2)
         self._client.on_message = self._receive
         self._client.connect("127.0.0.1", port)
-        self._client.subscribe(topics.prediction(_MODEL))
+        self._client.subscribe(topics.prediction(model))
         self._client.loop_start()
 
-    def __enter__(self) -> "_Caller":
+    def __enter__(self) -> "Caller":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -9,10 +9,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from edgepack.bench.agent_footprint import broker, install, prepare, running_agent, write_config
+from edgepack.bench.agent_footprint import (
+    Caller,
+    broker,
+    install,
+    prepare,
+    running_agent,
+    write_config,
+)
 from edgepack.bench.choice_models import dense_bundle
 from edgepack.bench.errors import BenchError
 from edgepack.bench.figure import Figure, Line
+from edgepack.bundle import open_bundle
 from edgepack.monitor.median import median
 
 LARGEST_RATIO: Final = 1.7
@@ -41,7 +49,7 @@ def measure() -> Figure:
             "file: of private pages their proportional size (PSS), and of each mapped file the "
             "largest part that one of the processes has in memory, which is the PSS of the tree on "
             f"a machine where nothing else runs. {_RUNS} installs, each on a new device. The idle "
-            "agent with the model is the same agent after its install. The command itself is not "
+            "agent with the model is the same agent after its install and its first answers. The command itself is not "
             "counted."
         ),
         lines=tuple(lines),
@@ -57,6 +65,8 @@ def _run(make: Callable[[Path], Path]) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
         folder = Path(name)
         make(folder)
+        (bundle,) = folder.glob("*.edgepack")
+        contract = open_bundle(bundle).contract
         with broker(folder) as port:
             config = write_config(folder, port)
             with running_agent(config) as agent:
@@ -64,6 +74,10 @@ def _run(make: Callable[[Path], Path]) -> tuple[float, float, float]:
                 before = tree_bytes(agent.pid)
                 with _watching(agent) as seen:
                     install(config, folder)
+                with Caller(
+                    port, model=contract.name, columns=contract.inputs[0].shape[1]
+                ) as caller:
+                    caller.first_answer_s()  # so that all of the model is in memory
                 time.sleep(_SETTLE_S)
                 after = tree_bytes(agent.pid)
     if not seen:
