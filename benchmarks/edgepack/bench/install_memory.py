@@ -49,8 +49,8 @@ def measure() -> Figure:
             "file: of private pages their proportional size (PSS), and of each mapped file the "
             "largest part that one of the processes has in memory, which is the PSS of the tree on "
             f"a machine where nothing else runs. {_RUNS} installs, each on a new device. The idle "
-            "agent with the model is the same agent after its install and its first answers. The command itself is not "
-            "counted."
+            "agent with the model is the same agent after its install and its first answers. The "
+            "command itself is not counted."
         ),
         lines=tuple(lines),
     )

@@ -79,11 +79,11 @@ class Installer:
         self._serving = serving
         self._announcer = announcer
         self._limits = probation
-        testing = asyncio.Lock()
+        self.testing = asyncio.Lock()
         self._obtainer = Obtainer(
-            journal, blobs, fetcher, worker, slots, at_once=fetches_at_once, testing=testing
+            journal, blobs, fetcher, worker, slots, at_once=fetches_at_once, testing=self.testing
         )
-        self._probations = Probations(
+        self.probations = Probations(
             probation, slots, serving, blobs.layout, floor_of=self._floor_of
         )
         self._trials = Trials(
@@ -92,14 +92,14 @@ class Installer:
             self._obtainer,
             worker,
             serving,
-            probations=self._probations,
-            testing=testing,
+            probations=self.probations,
+            testing=self.testing,
         )
         self.by_hand = ByHand(
             slots,
             self._obtainer,
             self._trials,
-            self._probations,
+            self.probations,
             desired=lambda: self._desired,
             now_s=now_s,
         )
@@ -115,7 +115,7 @@ class Installer:
             self._blobs.clear_staging()
         for key, slot in self.slots.by_key.items():
             if slot.is_unproven:
-                self._probations.watch(key)
+                self.probations.watch(key)
 
     def desire(self, desired: Desired) -> None:
         """Follow this desired state from now on; its signature was verified."""
@@ -154,7 +154,7 @@ class Installer:
 
     def stop(self) -> None:
         """Let go of everything that waits; what is on disk says where to go on."""
-        self._probations.stop()
+        self.probations.stop()
         self._retries.clear()
         self._obtainer.give_up_unless({})
 
@@ -201,7 +201,7 @@ class Installer:
             return
         async with self.slots.lock(key):
             if isinstance(action, Remove):
-                self._probations.cancel(key)
+                self.probations.cancel(key)
                 self._serving.stop(key)
                 self.slots.remove(key)
                 return

@@ -18,6 +18,7 @@ from edgepack.agent.install.desires import Desires
 from edgepack.agent.install.device_facts import Device
 from edgepack.agent.install.fetch import Fetcher
 from edgepack.agent.install.journal import Journal
+from edgepack.agent.install.retest import Retests
 from edgepack.agent.install.roots import ROOTS_FOLDER, Roots
 from edgepack.agent.install.sealing import Sealer
 from edgepack.agent.install.serving import Serving
@@ -28,6 +29,7 @@ from edgepack.agent.install.worker import Worker
 from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
 from edgepack.runtime.contest.values import ContestLimits
+from edgepack.runtime.fingerprint import fingerprint
 from edgepack.wire.desired import Desired
 from edgepack.wire.throttle import Throttle
 
@@ -83,6 +85,17 @@ class Installing:
             probation=config.probation,
             now_s=clock.expiry_now_s,
         )
+        self.retests = Retests(
+            slots,
+            journal,
+            worker,
+            serving,
+            blobs.layout,
+            testing=self.installer.testing,
+            fingerprint=fingerprint,
+            swapped=self._swapped,
+            notice=lambda detail: publisher.notice("self_test", detail),
+        )
         self.desires = Desires(
             config,
             journal,
@@ -122,6 +135,7 @@ class Installing:
         """Follow desired states until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.installer.run())
+            tasks.create_task(self.retests.run())
             tasks.create_task(self.desires.run())
             tasks.create_task(self.roots.run())
             tasks.create_task(self.sealer.run())
@@ -135,6 +149,10 @@ class Installing:
             except StoreError as exc:
                 logger.warning("clock.storage error=%s", exc)
             await asyncio.sleep(_CLOCK_INTERVAL_S)
+
+    def _swapped(self, key: str) -> None:
+        if self.installer.slots[key].is_unproven:  # its counters began anew
+            self.installer.probations.watch(key)
 
     def _look_at_clock(self) -> None:
         complaint = self._clock.verdict().complaint

@@ -257,6 +257,13 @@ class Slot:
             floor=self.floor,
         )
 
+    def retested(self, installed: Installed) -> "Slot":
+        """What answers was tested again on this device, and stays as proven as it was."""
+        confirmed = self.confirmed
+        if confirmed is not None and confirmed.digest == installed.digest:
+            confirmed = replace(installed, proven=confirmed.proven)
+        return replace(self, active=installed, confirmed=confirmed)
+
     def kept(self) -> tuple[Installed, ...]:
         """The bundles that must stay on disk."""
         return tuple(item for item in (self.active, self.previous, self.confirmed) if item)
