@@ -105,6 +105,8 @@ def test_an_unpinned_history_is_taken_at_its_word_and_says_so():
     assert ((), False, (KEY.raw.hex(),)) == (proof.findings, proof.pinned, proof.keys)
     with pytest.raises(AuditError, match="names no key"):
         prove({"a": history()[1:]}, Expected())
+    later = prove({"a": history()[1:]}, Expected(claimed=KEY.raw.hex(), from_start=False))
+    assert ((), False) == (later.findings, later.pinned)
 
 
 def test_a_removed_event_is_found_wherever_it_was():

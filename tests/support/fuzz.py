@@ -96,13 +96,13 @@ def _exchanged(value: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, 3)):
         places = list(_places(value))
         if not places:
-            return chance.choice(_VALUES)
+            return copy.deepcopy(chance.choice(_VALUES))  # never ours: it would grow
         parent, key = chance.choice(places)
         kind = chance.randrange(4)
         if kind == 0 and isinstance(parent, dict):
             del parent[key]
         elif kind == 1 and isinstance(parent, dict):
-            parent[chance.choice(("later", "", "x" * 300))] = chance.choice(_VALUES)
+            parent[chance.choice(("later", "", "x" * 300))] = copy.deepcopy(chance.choice(_VALUES))
         elif kind == 2 and isinstance(parent, list):
             parent.append(copy.deepcopy(parent[key]))
         else:

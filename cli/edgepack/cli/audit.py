@@ -1,6 +1,7 @@
 """`edgepack audit verify` and `edgepack audit export`."""
 
 import argparse
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
 def run_verify(args: argparse.Namespace) -> int:
     """Check a history."""
     keys = tuple(_key(text) for text in args.key)
+    events = 0
     roots = {root.version: root for root in map(Root.load, args.root)}
     device = None if args.device is None else check_id(args.device, what="device id")
     if args.files:
@@ -100,8 +102,18 @@ def run_verify(args: argparse.Namespace) -> int:
         prefix = check_prefix(found.prefix)
         history = run_async(read_history(parse_broker_url(found.broker), prefix, device))
         files = {"the broker": list(history.lines)}
-        expected = Expected(keys=keys, device=device, prefix=prefix, roots=roots, from_start=False)
+        events = history.events
+        expected = Expected(
+            keys=keys,
+            claimed=history.key,
+            device=device,
+            prefix=prefix,
+            roots=roots,
+            from_start=False,
+        )
     proof = prove(files, expected)
+    if told := _withheld(proof, events):
+        proof = replace(proof, notes=(*proof.notes, told))
     if args.json:
         print_json(proof)
     else:
@@ -130,6 +142,13 @@ def run_export(args: argparse.Namespace) -> int:
     else:
         say(f"{args.output}: {count(len(history.lines), 'event')}")
     return 0
+
+
+def _withheld(proof: Proof, events: int) -> str:
+    last = max((event.number for event in proof.events), default=0)
+    if last >= events:
+        return ""
+    return f"the device has {events} events, the broker {last}: not signed yet, lost, or withheld"
 
 
 def _add_device(parser: argparse.ArgumentParser, *, needed: bool) -> None:

@@ -171,6 +171,8 @@ class Agent:
         if self._installing is not None:
             self._installing.installer.stop()
         self._registry.close()
+        with contextlib.suppress(StoreError):
+            self._clock.remember()
         self._remember_running(b"0")
         self._journal.close()
         self._outbox.close()
@@ -196,7 +198,12 @@ class Agent:
         installing = self.installing()
         if self._early_desired is not None:
             installing.desires.deliver(self._early_desired)
-        commands = {**self.decisions.local(), "root": self._root, "status": self._status}
+        commands = {
+            **self.decisions.local(),
+            "root": self._root,
+            "audit_publish": self._audit_publish,
+            "status": self._status,
+        }
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(installing.run())
             tasks.create_task(ControlServer(self._config.state_dir, commands).run())
@@ -221,6 +228,10 @@ class Agent:
     async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
         paths = [Path(str(path)) for path in request.get("paths", [])]
         return {"root_version": await self.installing().roots.take_files(paths)}
+
+    async def _audit_publish(self, _: dict[str, Any]) -> dict[str, Any]:
+        self.installing().sealer.resend()
+        return {"events": self._journal.chain.head().number}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
         models = [encode(model) for model in self._publisher.models()]

@@ -160,6 +160,8 @@ def _audit(args: argparse.Namespace) -> int:
     from edgepack.agent.install.sealing import PUBLIC_KEY
 
     config = read_config(args.config)
+    if args.publish:
+        return _publish_audit(config)
     journal = Journal(config.state_dir / "agent.db", read_only=True)
     try:
         if args.key:
@@ -178,6 +180,18 @@ def _audit(args: argparse.Namespace) -> int:
             f"edgepack-agent: {len(entries) - len(signed)} events are not signed yet; "
             "a running agent signs them\n"
         )
+    return 0
+
+
+def _publish_audit(config: AgentConfig) -> int:
+    from edgepack.agent.control import ask
+
+    answer = ask(config.state_dir, {"command": "audit_publish"})
+    if answer is None or "error" in answer:
+        reason = "no agent runs that could publish" if answer is None else answer["error"]
+        sys.stderr.write(f"edgepack-agent: error: {reason}\n")
+        return 7 if answer is None else int(answer["exit_code"])
+    print(f"events up to {answer['events']} are published again")  # noqa: T201
     return 0
 
 
@@ -293,6 +307,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     release.add_argument("model", metavar="MODEL", help="the model's name")
     release.add_argument("--json", action="store_true", help="print one JSON object")
+    audit.add_argument(
+        "--publish",
+        action="store_true",
+        help="have the running agent publish the last events again, after the broker lost them",
+    )
     status = verbs.add_parser("status", parents=[common], help="show what runs on this device")
     status.add_argument("--json", action="store_true", help="print one JSON object")
     return parser

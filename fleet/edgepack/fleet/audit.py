@@ -80,12 +80,14 @@ class Expected:
 
     Attributes:
         keys: The device's public keys; none takes those that the history itself names.
+        claimed: A public key in hex that somebody names, not better than the history's own; or "".
         device, prefix: Whose it must be; None takes the first event's.
         roots: Roots of trust by version, to compare deploy keys with.
         from_start: Whether events before the first, or a checkpoint in their place, must be there.
     """
 
     keys: tuple[PublicKey, ...] = ()
+    claimed: str = ""
     device: str | None = None
     prefix: str | None = None
     roots: Mapping[int, Root] = field(default_factory=dict)
@@ -253,12 +255,8 @@ def _line(where: str, data: bytes) -> _Line:
 def _keys(lines: list[_Line], expected: Expected) -> dict[str, PublicKey]:
     keys = list(expected.keys)
     if not keys:
-        named = {
-            line.document.key
-            for line in lines
-            if isinstance(line.document, AuditEvent) and line.document.kind == "key"
-        }
-        keys = [_public(text) for text in sorted(named)]
+        named = {line.document.key for line in lines} | {expected.claimed}
+        keys = [_public(text) for text in sorted(named - {""})]
     if not keys:
         raise AuditError(
             "the history names no key of the device",

@@ -9,7 +9,7 @@ from edgepack.trust import EVENT_PAYLOAD_TYPE, dsse
 from edgepack.trust.errors import DocumentError
 from edgepack.wire.audit import parse_event
 from edgepack.wire.errors import WireError
-from edgepack.wire.messages import parse_info
+from edgepack.wire.messages import parse_info, parse_reported
 from edgepack.wire.topics import DeviceTopics
 
 
@@ -20,10 +20,12 @@ class RetainedHistory:
     Attributes:
         lines: Signed events by installation and number, unverified.
         key: The public key in hex that `out/info` names, unverified, or "".
+        events: How many the device says that it has, unverified; 0 if it does not.
     """
 
     lines: tuple[bytes, ...]
     key: str
+    events: int
 
 
 async def read_history(broker: BrokerUrl, prefix: str, device: str) -> RetainedHistory:
@@ -35,8 +37,10 @@ async def read_history(broker: BrokerUrl, prefix: str, device: str) -> RetainedH
     """
     topics = DeviceTopics(prefix, device)
     async with connect(broker) as client:
-        found = await read_retained(client, prefix, [topics.audit("+"), topics.info])
-    info = found.pop(topics.info, None)
+        found = await read_retained(
+            client, prefix, [topics.audit("+"), topics.info, topics.reported]
+        )
+    info, reported = found.pop(topics.info, None), found.pop(topics.reported, None)
     if not found:
         raise TargetError(
             f"the broker retains no signed event of device {device} under {prefix}",
@@ -44,9 +48,11 @@ async def read_history(broker: BrokerUrl, prefix: str, device: str) -> RetainedH
         )
     try:
         key = parse_info(info).key if info is not None else ""
+        events = parse_reported(reported).events if reported is not None else 0
     except WireError:
-        key = ""
-    return RetainedHistory(lines=tuple(sorted(found.values(), key=_place)), key=key)
+        key, events = "", 0
+    lines = tuple(sorted(found.values(), key=_place))
+    return RetainedHistory(lines=lines, key=key, events=events)
 
 
 def _place(line: bytes) -> tuple[str, int]:

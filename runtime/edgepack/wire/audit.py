@@ -90,6 +90,7 @@ class Checkpoint:
         number, hash: The last event that is not kept, and the hash of its payload.
         ts: Milliseconds since 1970, by the device's clock.
         serving: Model → bundle digest that answered after that event.
+        key: Public key in hex that signs.
     """
 
     device: str
@@ -99,6 +100,7 @@ class Checkpoint:
     hash: str
     ts: int
     serving: dict[str, str] = field(default_factory=dict)
+    key: str = ""
 
 
 def payload_hash(payload: bytes) -> str:

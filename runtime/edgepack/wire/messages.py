@@ -163,6 +163,7 @@ class Reported:
         refused: Why the desired state now on the broker is not followed, or "".
         ts: Milliseconds since 1970, by the device's clock.
         root_version: Of the root of trust that it follows; 0 when it does not know yet.
+        events: How many events the device's history has.
         notices: What a person should know, one line each by kind: `clock`, `unchecked`, `conflict`,
             `reinstalled`, `root`, `audit`; see docs/operations.md.
     """
@@ -174,6 +175,7 @@ class Reported:
     ts: int = 0
     root_version: int = 0
     notices: dict[str, str] = field(default_factory=dict)
+    events: int = 0
 
 
 def render_info(info: Info) -> bytes:

@@ -170,9 +170,13 @@ class Chain:
         """The broker has this one."""
         self._run("UPDATE audit SET sent = 1 WHERE number = ?", number)
 
-    def resend(self) -> None:
-        """Publish again what is kept; the broker lost it."""
-        self._run("UPDATE audit SET sent = 0")
+    def resend(self, last: int) -> None:
+        """Publish the last events again: the broker lost them."""
+        self._run("UPDATE audit SET sent = number <= ?", self.head().number - last)
+
+    def leave_unsent(self, last: int) -> None:
+        """Publish no more than the last events: earlier ones would only be overwritten."""
+        self._run("UPDATE audit SET sent = 1 WHERE number <= ?", self.head().number - last)
 
     def checkpoint(self) -> bytes | None:
         """The signed checkpoint before the first event that is kept, or None."""

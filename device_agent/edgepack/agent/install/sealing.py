@@ -20,6 +20,7 @@ from edgepack.agent.install.worker import Worker
 from edgepack.trust import dsse
 from edgepack.trust.payload_types import CHECKPOINT_PAYLOAD_TYPE, EVENT_PAYLOAD_TYPE
 from edgepack.wire.audit import (
+    PLACES,
     Checkpoint,
     parse_checkpoint,
     parse_event,
@@ -115,6 +116,15 @@ class Sealer:
         if self._chain.count() > _KEPT_AT_MOST:
             await self._prune()
 
+    def resend(self) -> None:
+        """Publish the last events again: the broker lost them.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        self._chain.resend(PLACES)
+        self._sealed.set()
+
     async def _keep_sealed(self) -> None:
         while True:
             self._appended.clear()
@@ -173,6 +183,7 @@ class Sealer:
             hash=head.hash,
             ts=events[-1].ts,
             serving=serving_after(self._serving_before(), events),
+            key=(self._journal.meta(PUBLIC_KEY) or b"").decode(),
         )
         payload = render_checkpoint(statement)
         sealed = await self._worker.seal(self._key_file, [(CHECKPOINT_PAYLOAD_TYPE, payload)])
@@ -191,6 +202,7 @@ class Sealer:
             await self._sealed.wait()
             await self._link.connected.wait()
             try:
+                self._chain.leave_unsent(PLACES)
                 entries = self._chain.unsent(_BATCH)
                 for entry in entries:
                     topic = self._topics.audit(place_of(self._who.instance, entry.number))

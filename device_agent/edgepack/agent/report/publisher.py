@@ -306,6 +306,7 @@ class Publisher:
             ts=_now_ms(),
             root_version=self._root_version,
             notices=dict(self._notices),
+            events=self._events(),
         )
         await link.publish(self._topics.reported, render_reported(reported), retain=True)
 
@@ -332,6 +333,12 @@ class Publisher:
             "clock": clock,
             "unchecked": None if believed else "expiry",
         }
+
+    def _events(self) -> int:
+        try:
+            return self.chain.head().number if self.chain is not None else 0
+        except StoreError:  # a disk that fails must not keep the device from saying so
+            return 0
 
     def _agent_figures(self) -> dict[str, Scalar | None]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
