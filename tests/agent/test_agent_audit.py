@@ -220,7 +220,7 @@ def journal_of(tmp_path):
     return journal
 
 
-def sealer_of(tmp_path, journal, broker):
+def sealer_of(tmp_path, journal, broker, notice=lambda detail: None):
     worker = Worker(tmp_path / "root.json", tmp_path / "roots", self_test_timeout_s=20)
     return Sealer(
         tmp_path,
@@ -230,7 +230,7 @@ def sealer_of(tmp_path, journal, broker):
         broker,
         slots=lambda: journal.slots().values(),
         keyed=lambda key: None,
-        notice=lambda detail: None,
+        notice=notice,
     )
 
 
@@ -311,6 +311,42 @@ def test_a_change_that_is_not_durable_is_not_in_the_history(tmp_path, monkeypatc
     with pytest.raises(StoreError, match="disk full"):
         journal.save_slot(slot_of(B))
     assert (A, 1) == (journal.slots()["m"].active.digest, journal.chain.head().number)
+    journal.close()
+
+
+def test_a_kill_while_the_key_is_made_leaves_no_half_of_one(tmp_path):
+    """What a killed child left is thrown away, and a whole key made."""
+    journal = journal_of(tmp_path)
+    (tmp_path / "device.key.new").write_bytes(b"-----BEGIN PRIV")
+    journal.save_slot(slot_of(A))
+    asyncio.run(sealer_of(tmp_path, journal, Broker()).seal())
+    assert [] == journal.chain.unsigned(9)
+    assert not (tmp_path / "device.key.new").exists()
+    journal.close()
+
+
+def test_a_damaged_key_is_said_and_stops_nothing(tmp_path, monkeypatch):
+    """Events wait, durable, until somebody mends or removes the key file."""
+    monkeypatch.setattr(sealing, "_RETRY_S", 0.05)
+    journal, told = journal_of(tmp_path), []
+    (tmp_path / "device.key").write_bytes(b"rubbish")
+    (tmp_path / "device.key").chmod(0o600)
+    sealer = sealer_of(tmp_path, journal, Broker(), told.append)
+    journal.save_slot(slot_of(A))
+
+    async def main():
+        task = asyncio.create_task(sealer.run())
+        async with asyncio.timeout(20):
+            while not told:
+                await asyncio.sleep(0.01)
+            (tmp_path / "device.key").unlink()
+            while journal.chain.unsigned(9) or told[-1]:
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(main())
+    assert "must be an unencrypted Ed25519 private key" in told[0]
     journal.close()
 
 

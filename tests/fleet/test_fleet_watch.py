@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_device import FakeDevice
 
+from edgepack.cli.watch import cells
 from edgepack.fleet import BrokerError, connect, parse_broker_url
 from edgepack.fleet.watch import FleetView, Row, snapshot, watch
 from edgepack.wire import Release, Reported, ReportedModel, render_flat, render_reported
@@ -81,6 +82,14 @@ def test_a_device_without_models_has_a_row_of_its_own():
     assert [Row(device="dev-1", status="offline")] == view_of(
         (TOPICS.status, b"offline", 3.0)
     ).rows()
+
+
+def test_what_a_device_wants_known_is_shown():
+    """The kinds of its notices stand with the device, also when it has no model."""
+    state = Reported(device="dev-1", generation=0, notices={"clock": "1970", "conflict": "x"})
+    (row,) = view_of((TOPICS.reported, render_reported(state), None)).rows()
+    assert "clock, conflict" == row.notices
+    assert "says: clock, conflict" in " ".join(cells(row, 0.0))
 
 
 def test_figures_of_another_version_are_not_shown():

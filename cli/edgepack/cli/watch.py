@@ -96,6 +96,8 @@ def cells(row: Row, now_s: float) -> tuple[str, ...]:
 
 
 def _notes(row: Row) -> Iterator[str]:
+    if row.notices:
+        yield f"says: {row.notices}"
     if row.held:
         yield "held"
     if row.offered:

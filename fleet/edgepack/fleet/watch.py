@@ -50,6 +50,7 @@ class Row:
         phase: Where its last install stands.
         reason: Why that was refused, machine-readable, or "".
         held: A local command on the device overrules the desired state.
+        notices: Kinds of what the device wants a person to know ("clock, conflict"), or "".
         offered: Version that waits for a person, or "".
         shadow: Version of the challenger, or "".
         shadow_phase, shadow_reason: Where it stands, and why it is gone.
@@ -73,6 +74,7 @@ class Row:
     phase: str = ""
     reason: str = ""
     held: bool = False
+    notices: str = ""
     offered: str = ""
     shadow: str = ""
     shadow_phase: str = ""
@@ -196,7 +198,13 @@ def _metrics(fields: dict[str, JsonValue]) -> _Metrics:
 
 
 def _rows(name: str, device: _Device) -> Iterator[Row]:
-    empty = Row(device=name, status=device.status, seen_s=device.seen_s)
+    notices = device.reported.notices if device.reported is not None else {}
+    empty = Row(
+        device=name,
+        status=device.status,
+        seen_s=device.seen_s,
+        notices=", ".join(sorted(notices)),
+    )
     models = device.reported.models if device.reported is not None else ()
     if not models:
         yield empty

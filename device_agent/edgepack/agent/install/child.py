@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.agent.disk import write_durably
+from edgepack.agent.disk import fsync_folder, write_durably
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import EdgepackError, TrustError
@@ -69,7 +69,11 @@ def seal(job: dict[str, Any]) -> dict[str, Any]:
 
     path = Path(job["key"])
     if not path.exists():
-        PrivateKey.generate().save(path)
+        fresh = path.with_name(f"{path.name}.new")  # a kill leaves no half of a key
+        fresh.unlink(missing_ok=True)
+        PrivateKey.generate().save(fresh)
+        fresh.replace(path)
+        fsync_folder(path.parent)
     key = PrivateKey.load(path)
     envelopes = [
         dsse.sign(text.encode(), payload_type, [key]).decode()

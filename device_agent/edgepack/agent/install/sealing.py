@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from edgepack.agent.errors import FetchError, RejectedError, StoreError
+from edgepack.agent.errors import FetchError, StoreError
 from edgepack.agent.install.chain import Entry, Head, Who
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase
 from edgepack.agent.install.worker import Worker
 from edgepack.trust import dsse
+from edgepack.trust.errors import EdgepackError
 from edgepack.trust.payload_types import CHECKPOINT_PAYLOAD_TYPE, EVENT_PAYLOAD_TYPE
 from edgepack.wire.audit import (
     PLACES,
@@ -41,6 +42,7 @@ _BATCH = 100
 _SETTLE_S = 0.5
 _PATIENCE_S = 60.0
 _RETRY_S = 30.0
+_LONG_RETRY_S = 600.0
 _BUSY = IN_PROGRESS - {Phase.FETCHING}  # a slow line may take hours
 
 
@@ -131,9 +133,14 @@ class Sealer:
             try:
                 await self._calm()
                 await self.seal()
-            except (RejectedError, StoreError) as exc:
+            except EdgepackError as exc:
                 self._notice(f"events are not signed: {exc}")
                 await asyncio.sleep(_RETRY_S)
+                continue
+            except Exception:  # a history that cannot be signed is no reason not to serve
+                logger.exception("audit.defect")
+                self._notice("events are not signed: the device's log tells why")
+                await asyncio.sleep(_LONG_RETRY_S)
                 continue
             self._notice("")
             self._sealed.set()
