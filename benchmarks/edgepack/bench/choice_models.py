@@ -43,15 +43,16 @@ def image_bundle(folder: Path) -> Path:
     return _convert(folder, "image.onnx", "image.npz", Task.TRANSFORM)
 
 
-def dense_bundle(folder: Path, *, alone: bool = False) -> Path:
+def dense_bundle(folder: Path, *, alone: bool = False, inner: int = _INNER) -> Path:
     """Two large matrix products, their weights in a file of their own.
 
     Args:
         folder: Where the bundle goes.
         alone: Pack the float32 ONNX variant only.
+        inner: Width between the two; the weights take 8 * 1024 * inner bytes.
     """
     rng = np.random.default_rng(0)
-    shapes = ((_WIDTH, _INNER), (_INNER, _WIDTH))
+    shapes = ((_WIDTH, inner), (inner, _WIDTH))
     weights = [
         rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(shape[0])) for shape in shapes
     ]

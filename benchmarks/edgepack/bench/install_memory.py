@@ -1,11 +1,12 @@
 """Memory of the agent and of all processes that it starts, while it installs."""
 
 import contextlib
+import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +39,9 @@ def measure() -> Figure:
         # tries variants of 38 MB and chooses one of 9: the idle agent has the small one
         ("large dense network, 8 variants", dense_bundle, None),
     ):
-        runs = [_run(make) for _ in range(_RUNS)]
+        with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
+            make(Path(name))
+            runs = [_run(Path(name)) for _ in range(_RUNS)]
         lines += _lines(what, runs, limit)
     return Figure(
         name="install_memory",
@@ -60,26 +63,23 @@ def _prepare_dense_alone(folder: Path) -> Path:
     return dense_bundle(folder, alone=True)
 
 
-def _run(make: Callable[[Path], Path]) -> tuple[float, float, float]:
-    """Largest PSS of the tree, PSS of the idle agent before, and with the model after, in bytes."""
-    with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
-        folder = Path(name)
-        make(folder)
-        (bundle,) = folder.glob("*.edgepack")
-        contract = open_bundle(bundle).contract
-        with broker(folder) as port:
-            config = write_config(folder, port)
-            with running_agent(config) as agent:
-                time.sleep(_SETTLE_S)
-                before = tree_bytes(agent.pid)
-                with _watching(agent) as seen:
-                    install(config, folder)
-                with Caller(
-                    port, model=contract.name, columns=contract.inputs[0].shape[1]
-                ) as caller:
-                    caller.first_answer_s()  # so that all of the model is in memory
-                time.sleep(_SETTLE_S)
-                after = tree_bytes(agent.pid)
+def _run(folder: Path) -> tuple[float, float, float]:
+    """Memory of the tree at its largest, of the idle agent before, and after; in bytes."""
+    (bundle,) = folder.glob("*.edgepack")
+    contract = open_bundle(bundle).contract
+    with broker(folder) as port:
+        config = write_config(folder, port)
+        with running_agent(config) as agent:
+            time.sleep(_SETTLE_S)
+            before = tree_bytes(agent.pid)
+            with _watching(agent) as seen:
+                install(config, folder)
+            columns = contract.inputs[0].shape[1]
+            with Caller(port, model=contract.name, columns=columns) as caller:
+                caller.first_answer_s()  # so that all of the model is in memory
+            time.sleep(_SETTLE_S)
+            after = tree_bytes(agent.pid)
+    shutil.rmtree(folder / "state")
     if not seen:
         raise BenchError("the install must last long enough to be seen")
     return max(seen), before, after

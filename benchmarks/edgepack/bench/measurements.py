@@ -13,6 +13,7 @@ NAMES: Final = (
     "predict_overhead",
     "session_settings",
     "mapped_weights",
+    "slot_load",
     "variant_choice",
     "sensor_pace",
     "monitor_cost",
