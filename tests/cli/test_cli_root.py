@@ -73,6 +73,18 @@ def test_thresholds_need_signers_on_several_machines(edgepack, keys, tmp_path):
     assert {"old": 1, "new": 1} == alone.document["lacking"]
 
 
+def test_a_threshold_of_deploy_keys_needs_them_all(edgepack, keys, bundle, mosquitto, prefix):
+    """One key is not enough; two are."""
+    second = keygen(keys.parent / "second").deploy_key
+    add = ["--add", f"deploy={second}", "--threshold", "deploy=2"]
+    assert 0 == edgepack("root", "rotate", *add, "--keys", keys).code
+    assert 0 == edgepack("root", "adopt", keys / "root.2.json", "--keys", keys).code
+    options = ["--keys", keys, *broker_options(mosquitto, prefix), "--device", "dev-1"]
+    alone = edgepack("deploy", bundle, *options)
+    assert (5, True) == (alone.code, "must be signed by 2 of" in alone.err)
+    assert 0 == edgepack("deploy", bundle, *options, "--sign-with", second).code
+
+
 def test_a_lost_root_key_is_replaced_with_the_other_one(edgepack, keys, tmp_path):
     """With two root keys of which one is enough, losing one is mended with the other."""
     second = keygen(tmp_path / "second").root_key

@@ -182,6 +182,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="where the broker has lost the desired state, keep what the device says that it runs",
     )
     parser.add_argument(
+        "--sign-with",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="KEY",
+        help="one more private deploy key, where the root wants more than one; may be given again",
+    )
+    parser.add_argument(
         "--keep-retired",
         action="store_true",
         help="after a planned rotation of the deploy key, take over the desired state that the old "
@@ -222,7 +230,8 @@ def _run(args: argparse.Namespace, change: Callable[[Operator], Any]) -> int:
     found = settings(args)
     *retired, root = local_chain(found.root)
     key = PrivateKey.load(key_path(found.keys, DEPLOY))
-    signer = Signer(key=key, root=root, retired=tuple(retired))
+    more = tuple(PrivateKey.load(path) for path in args.sign_with)
+    signer = Signer(key=key, more=more, root=root, retired=tuple(retired))
     with _showing(quiet=args.json) as (on_upload, on_device):
         operator = Operator(
             broker=parse_broker_url(found.broker),

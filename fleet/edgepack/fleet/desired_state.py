@@ -32,21 +32,23 @@ class Signer:
     Attributes:
         key: A key of the deploy role.
         root: The root of trust that the devices have.
+        more: Further keys of the deploy role, where its threshold is above one.
         retired: Earlier versions of it: what they vouched for may be taken over when asked.
     """
 
     key: PrivateKey
     root: Root
+    more: tuple[PrivateKey, ...] = ()
     retired: tuple[Root, ...] = ()
 
     def sign(self, desired: Desired) -> bytes:
         """Sign a desired state, and make sure that devices will take it.
 
         Raises:
-            SignatureError: The key alone is not enough for the root's deploy role.
+            SignatureError: The keys are not enough for the root's deploy role.
             WireError: The state is too large or breaks a rule.
         """
-        envelope = dsse.sign(render_desired(desired), DESIRED_PAYLOAD_TYPE, [self.key])
+        envelope = dsse.sign(render_desired(desired), DESIRED_PAYLOAD_TYPE, [self.key, *self.more])
         self.verify(envelope)
         return envelope
 
