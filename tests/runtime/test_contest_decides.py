@@ -1,6 +1,7 @@
 """A contest on devices that are made up: what it starts, and what it chooses."""
 
 import random
+import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,12 +33,16 @@ class Device:
     fails_at: dict[str, int] = field(default_factory=dict)  # calls until a variant crashes
     room: bool = True
     noise: float = 0.01
+    takes_s: float = 0.0  # a start
     alive: int = 0
     most_alive: int = 0
     started: list[Candidate] = field(default_factory=list)
     source: random.Random = field(default_factory=lambda: random.Random(1))
 
     def start(self, candidate, *, timeout_s):
+        if timeout_s <= 0:
+            raise SubjectError("hung: no answer within 0 s")
+        time.sleep(self.takes_s)
         self.started.append(candidate)
         self.alive += 1
         self.most_alive = max(self.alive, self.most_alive)
@@ -224,8 +229,8 @@ def test_the_next_best_variant_is_taken_where_the_best_breaks_a_limit():
 
 def test_when_the_time_is_up_the_rough_figures_decide():
     """Parity is never left out; the choice is rougher."""
-    device = Device(by_variant(fp32=10.0, fp16=5.0, int8=60.0))
-    report = run(device, SIZES, total_s=0.0)
+    device = Device(by_variant(fp32=10.0, fp16=5.0, int8=60.0), takes_s=0.05)
+    report = run(device, SIZES, total_s=0.17)
 
     assert "fp16" == report.chosen.variant
     assert 1 == device.most_alive

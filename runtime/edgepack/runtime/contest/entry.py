@@ -48,6 +48,11 @@ class Entry:
         return sum(item.cpu_us * item.calls for item in self.paced) / max(1, calls)
 
     @property
+    def start_s(self) -> float:
+        """Seconds that loading it and its first three inferences take, about."""
+        return self.opened.load_ms / 1e3 + 3 * self.latency.value / 1e6
+
+    @property
     def block_calls(self) -> int:
         """Inferences in a block of some milliseconds."""
         return max(1, min(_MOST_CALLS, int(_BLOCK_S * 1e6 / max(self.latency.value, 1e-3))))

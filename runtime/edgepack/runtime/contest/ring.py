@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from edgepack.bundle.contract import Variant
@@ -10,10 +11,13 @@ from edgepack.runtime.contest import choose
 from edgepack.runtime.contest.entry import Entry
 from edgepack.runtime.contest.values import Candidate, Place, Subject, SubjectError
 from edgepack.runtime.contest.watch import Watch
+from edgepack.runtime.options import SessionOptions
 
 _FIRST_CALLS: Final = 8
 _FIRST_BLOCKS: Final = 3
 _FEWEST_PAIRS: Final = 3
+_OPENING: Final = 40  # inferences in the first blocks, about
+_JUDGING: Final = 400  # inferences' worth of time for the golden samples, about
 _PACED_CALLS: Final = 8
 _PACE_S: Final = 0.02
 
@@ -51,12 +55,18 @@ class Ring:
             entry.judged = judged
         return entry
 
-    def open(self, variant: Variant, candidate: Candidate) -> Entry | None:
-        """Load other options of a variant that was judged; None if that fails."""
-        patience_s = self._watch.patience_s(0)
+    def open(self, known: Entry, options: SessionOptions) -> Entry | None:
+        """Load a known candidate's variant under other options; None if that fails.
+
+        Nor is anything new begun when the time for measuring is up.
+        """
+        if not self._watch.measuring_left_s():
+            return None
+        candidate = replace(known.candidate, options=options)
+        patience_s = self._watch.patience_s(known.start_s + known.latency.value * _OPENING / 1e6)
         try:
             with self._started(candidate, patience_s) as subject:
-                return self._entry(variant, candidate, subject, patience_s)
+                return self._entry(known.variant, candidate, subject, patience_s)
         except SubjectError as exc:
             self.told[candidate] = str(exc)
             return None
@@ -99,14 +109,20 @@ class Ring:
                     self._pace(entry, subject)
 
     def finish(self, entry: Entry) -> None:
-        """Judge a candidate if its options were not, and time it until its latency is known."""
+        """Judge a candidate if its options were not, and time it until its latency is known.
+
+        When there is no time left, one that was judged stays as it is.
+        """
+        if entry.judged is not None and not self._watch.measuring_left_s():
+            return
         with contextlib.ExitStack() as stack:
             subject = self._start(entry, stack)
             if subject is None:
                 return
             with self._failing(entry):
                 if entry.judged is None:
-                    entry.judged = subject.judge(timeout_s=self._watch.left_s())
+                    expected_s = _JUDGING * entry.latency.value / 1e6
+                    entry.judged = subject.judge(timeout_s=self._watch.patience_s(expected_s))
                     if not entry.judged.passed:
                         raise SubjectError(entry.judged.reason or "wrong answers")
             end = time.monotonic() + self._compare_s
@@ -132,7 +148,7 @@ class Ring:
     def _start(self, entry: Entry, stack: contextlib.ExitStack) -> Subject | None:
         found: list[Subject] = []
         with self._failing(entry):
-            patience_s = self._watch.patience_s(entry.opened.load_ms / 1e3)
+            patience_s = self._watch.patience_s(entry.start_s)
             found.append(stack.enter_context(self._started(entry.candidate, patience_s)))
         return found[0] if found else None
 

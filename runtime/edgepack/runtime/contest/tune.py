@@ -43,7 +43,7 @@ class Tuner:
         if entry.variant.engine.engine not in _WITH_ARENA:
             return entry
         options = replace(entry.candidate.options, arena=False)
-        other = self._ring.open(entry.variant, replace(entry.candidate, options=options))
+        other = self._ring.open(entry, options)
         if other is None:
             return entry
         if not choose.saves_memory(entry.opened.private_bytes, other.opened.private_bytes):
@@ -70,7 +70,7 @@ class Tuner:
         return entry
 
     def _if_it_pays(self, entry: Entry, options: SessionOptions) -> Entry | None:
-        other = self._ring.open(entry.variant, replace(entry.candidate, options=options))
+        other = self._ring.open(entry, options)
         if other is None:
             return None
         ratios = self._ring.compare(entry, other)
