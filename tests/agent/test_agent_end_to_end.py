@@ -526,3 +526,38 @@ def test_an_offer_is_installed_at_the_push_of_a_button(operator, agent, bundle, 
     wait_until(lambda: "offered" in operator.model(), "the next offer")
     done = agent.command("install", "--offered", "tiny")
     assert (0, True) == (done.returncode, "serving 1.1.0" in done.stdout.splitlines()[-1])
+
+
+def test_a_challenger_sees_the_same_and_is_promoted(operator, agent, bundle, tmp_path, release):
+    """Its disagreement is reported, what answers is the model, and promoting it fetches nothing."""
+    first = deploy(operator, bundle)
+    operator.wait_phase("confirmed")
+    newer = write_tiny_bundle(tmp_path, version="1.1.0", seed=1, key=release)
+    second = operator.upload(newer)
+    operator.desire(first, replace(second, mode=Mode.SHADOW))
+    wait_until(lambda: operator.model().get("shadow", {}).get("phase") == "shadowing", "shadowing")
+    rows = np.random.default_rng(5).normal(size=(20, 4)).astype(np.float32)
+    for i, row in enumerate(rows):
+        features = dict(zip(FEATURES, map(float, row), strict=True))
+        assert "1.0.0" == operator.ask(f"s{i}", features)["model_version"]
+    differing = sum(tiny_model(0).predict(rows)["label"] != tiny_model(1).predict(rows)["label"])
+
+    def compared():
+        shadow = operator.model().get("shadow", {})
+        return shadow if shadow.get("requests") == 20 else None
+
+    shadow = wait_until(compared, "all compared")
+    assert (second.digest, 0, 0) == (
+        shadow["active"]["digest"],
+        shadow["dropped"],
+        shadow["errors"],
+    )
+    assert differing / 20 == shadow["figures"]["disagreement"]
+    metrics = operator.documents(operator.topics.metrics("tiny"))[-1]
+    assert ("1.1.0", 20) == (metrics["shadow_version"], metrics["shadow_requests"])
+    assert metrics["shadow_latency_p50_ms"] > 0
+    assert "20 compared" in agent.command("status").stdout
+    operator.desire(replace(second, sources=()))
+    operator.wait_phase("confirmed", digest=second.digest)
+    wait_until(lambda: "shadow" not in operator.model(), "no challenger any more")
+    assert "1.1.0" == operator.ask("after", ROW)["model_version"]

@@ -15,7 +15,7 @@ from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.fetch import Fetched
 from edgepack.agent.install.journal import Journal, Stored
 from edgepack.agent.install.judge import Figures
-from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.install.slot import Installed, Slot, shadow_key
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
 from edgepack.agent.install.worker import Chosen, Verified
@@ -59,12 +59,29 @@ class Answers:
         self.event.clear()
 
 
+class Challengers:
+    """Remembers which challengers run; `fails` names those that do not load."""
+
+    def __init__(self, world):
+        self.world = world
+
+    async def cast(self, slot):
+        if slot.active.digest in self.world.misfits:
+            raise RejectedError("shadow_failed", "it does not load")
+        self.world.shadows[slot.name] = slot.active.digest
+
+    def stop(self, name):
+        self.world.shadows.pop(name, None)
+
+
 class World:
     """Serving, announcer, fetcher and worker in one; `on_fetch` and `on_verify` may be changed."""
 
     def __init__(self, tmp_path):
         self.fetched = []
         self.served = {}
+        self.shadows = {}
+        self.misfits = set()
         self.answers = {}
         self.blobs = BlobStore(tmp_path)
         self.journal = Journal(tmp_path / "agent.db")
@@ -80,6 +97,7 @@ class World:
             fetcher=self,
             worker=self,
             serving=self,
+            challengers=Challengers(self),
             announcer=self,
             probation=PROBATION,
         )
@@ -682,3 +700,87 @@ def test_what_cannot_be_asked_for(world, name, digest, lifetime_s, reason):
 
     asyncio.run(main())
     assert [] == world.fetched
+
+
+def shadow(digest, **fields):
+    return replace(model(digest, **fields), mode=Mode.SHADOW)
+
+
+SHADOW = shadow_key("m")
+
+
+def test_a_challenger_runs_beside_a_proven_model(world):
+    """It waits for the model to be confirmed, answers nobody, and goes when it is not listed."""
+
+    async def main():
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), shadow(B)))
+            await until(lambda: phase(world) is Phase.PROBATION)
+            await asyncio.sleep(0.05)
+            assert [A] == world.fetched
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
+            assert ({"m": A}, {"m": B}) == (world.served, world.shadows)
+            installer.desire(desired(2, model(A)))
+            await until(lambda: SHADOW not in world.slots.by_key)
+            assert ({"m": A}, {}) == (world.served, world.shadows)
+
+    asyncio.run(main())
+
+
+def test_a_challenger_is_promoted_from_the_disk(world):
+    """Deploying it fetches nothing, and it stops being a challenger."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), shadow(B)))
+            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
+            world.journal.save_bundle(world.verified(B, "m").stored)
+            installer.desire(desired(2, model(B)))
+            await until(lambda: world.served["m"] == B)
+            await until(lambda: SHADOW not in world.slots.by_key)
+
+    asyncio.run(main())
+    assert ([B], {}) == (world.fetched, world.shadows)
+
+
+@pytest.mark.parametrize("when", ["cast", "later"])
+def test_a_challenger_that_fails_disappears_with_a_reason(world, when):
+    """What answers never notices, and it is not tried again until it is asked for anew."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        if when == "cast":
+            world.misfits.add(B)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), shadow(B)))
+            if when == "later":
+                await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
+                installer.challenger_failed("m", "it crashed")
+            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
+            installer.reconsider()
+            await asyncio.sleep(0.05)
+            slot = world.slots[SHADOW]
+            assert ("shadow_failed", None) == (slot.reason, slot.active)
+            assert (Phase.CONFIRMED, [B], {}) == (phase(world), world.fetched, world.shadows)
+
+    asyncio.run(main())
+
+
+def test_a_challenger_goes_on_after_a_restart(world):
+    """It is cast again once the models answer; if it cannot be, it goes."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), shadow(B)))
+            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
+        world.shadows.clear()
+        async with at_work(world):
+            await until(lambda: world.shadows == {"m": B})
+        world.misfits.add(B)
+        async with at_work(world):
+            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
+
+    asyncio.run(main())

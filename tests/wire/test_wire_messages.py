@@ -36,7 +36,7 @@ INFOS = st.builds(
     memory_bytes=st.integers(0, 2**40),
     engines=TAGS,
 )
-RELEASES = st.none() | st.builds(Release, digest=TEXT, version=TEXT, sequence=st.integers(0))
+RELEASES = st.none() | st.builds(Release, digest=TEXT, version=TEXT, sequence=st.integers(0, 2**53))
 REPORTED = st.builds(
     Reported,
     device=TEXT,

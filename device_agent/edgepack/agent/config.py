@@ -119,6 +119,21 @@ class TruthsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowConfig:
+    """Bounds of a challenger, which must not be in the way of what answers.
+
+    Attributes:
+        memory_mb: Private memory that its process may take for the model, in MB (10^6 bytes).
+        queue: Inputs that wait for it; more are dropped.
+        queue_mb: What those may weigh together, in MB.
+    """
+
+    memory_mb: float = 512.0
+    queue: int = 64
+    queue_mb: float = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DriftConfig:
     """Drift of the inputs against the bundle's reference.
 
@@ -210,6 +225,7 @@ class AgentConfig:
     predictions: PredictionsConfig = PredictionsConfig()
     probation: ProbationConfig = ProbationConfig()
     truths: TruthsConfig = TruthsConfig()
+    shadow: ShadowConfig = ShadowConfig()
     drift: DriftConfig = DriftConfig()
     limits: LimitsConfig = LimitsConfig()
     fetch: FetchConfig = FetchConfig()
@@ -352,6 +368,9 @@ def _wrong_numbers(config: AgentConfig) -> list[str]:
         ("probation.min_truths", config.probation.min_truths),
         ("probation.max_attempts", config.probation.max_attempts),
         ("probation.attempts_window_s", config.probation.attempts_window_s),
+        ("shadow.memory_mb", config.shadow.memory_mb),
+        ("shadow.queue", config.shadow.queue),
+        ("shadow.queue_mb", config.shadow.queue_mb),
         ("drift.window", config.drift.window),
         ("drift.consecutive", config.drift.consecutive),
         ("limits.max_bundle_mb", config.limits.max_bundle_mb),

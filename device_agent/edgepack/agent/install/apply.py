@@ -31,9 +31,10 @@ from edgepack.agent.install.reconcile import (
     wish_of,
 )
 from edgepack.agent.install.retries import Retries
-from edgepack.agent.install.serving import Serving
-from edgepack.agent.install.slot import Hold, Slot
+from edgepack.agent.install.serving import Challengers, Serving
+from edgepack.agent.install.slot import Hold, Slot, shadow_key
 from edgepack.agent.install.slots import Announcer, Slots
+from edgepack.agent.install.transitions import Phase
 from edgepack.agent.install.trial import Trials
 from edgepack.agent.install.worker import Worker
 from edgepack.wire.desired import Desired, DesiredModel, Mode
@@ -53,6 +54,7 @@ class Installer:
         fetcher: Gets bundles.
         worker: Verifies and self-tests in child processes.
         serving: Answers requests.
+        challengers: Runs challengers.
         announcer: Hears why a desired state is not followed.
         probation: When a version counts as proven, and how often one may fail.
         now_s: Seconds since 1970, to compare an expiry with; None when the clock cannot be right.
@@ -68,6 +70,7 @@ class Installer:
         fetcher: Fetcher,
         worker: Worker,
         serving: Serving,
+        challengers: Challengers,
         announcer: Announcer,
         probation: ProbationConfig,
         now_s: Callable[[], float | None] = time.time,
@@ -77,14 +80,21 @@ class Installer:
         self._now_s = now_s
         self._blobs = blobs
         self._serving = serving
+        self._challengers = challengers
         self._announcer = announcer
         self._limits = probation
         self.testing = asyncio.Lock()
         self._obtainer = Obtainer(
             journal, blobs, fetcher, worker, slots, at_once=fetches_at_once, testing=self.testing
         )
+        self._wake = asyncio.Event()
         self.probations = Probations(
-            probation, slots, serving, blobs.layout, floor_of=self._floor_of
+            probation,
+            slots,
+            serving,
+            blobs.layout,
+            floor_of=self._floor_of,
+            decided=self._wake.set,
         )
         self._trials = Trials(
             slots,
@@ -92,6 +102,7 @@ class Installer:
             self._obtainer,
             worker,
             serving,
+            challengers=challengers,
             probations=self.probations,
             testing=self.testing,
         )
@@ -104,9 +115,9 @@ class Installer:
             now_s=now_s,
         )
         self._desired: Desired | None = None
-        self._wake = asyncio.Event()
         self._retries = Retries(self._wake.set)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._drops: set[asyncio.Task[None]] = set()
         self._troubles: dict[str, str] = {}
 
     def start(self) -> None:
@@ -116,6 +127,8 @@ class Installer:
         for key, slot in self.slots.by_key.items():
             if slot.is_unproven:
                 self.probations.watch(key)
+            elif slot.shadow and slot.active is not None:
+                self._tasks[key] = asyncio.create_task(self._cast_again(key), name=f"cast {key}")
 
     def desire(self, desired: Desired) -> None:
         """Follow this desired state from now on; its signature was verified."""
@@ -201,14 +214,56 @@ class Installer:
             return
         async with self.slots.lock(key):
             if isinstance(action, Remove):
-                self.probations.cancel(key)
-                self._serving.stop(key)
+                self._stop(self.slots[key])
                 self.slots.remove(key)
                 return
             slot = self._slot_for(action.model)
+            if slot.shadow:
+                self._stop(slot)
             logger.warning("install.loop_broken model=%s detail=%s", key, action.detail)
             wish = wish_of(desired, action.model)
             self.slots.save(slot.break_loop(action.model.digest, action.detail, wish))
+
+    def _stop(self, slot: Slot) -> None:
+        if slot.shadow:
+            self._challengers.stop(slot.name)
+            return
+        self.probations.cancel(slot.key)
+        self._serving.stop(slot.key)
+
+    def challenger_failed(self, name: str, detail: str) -> None:
+        """A challenger is to go; the model beside it never noticed."""
+        key = shadow_key(name)
+        task = asyncio.get_running_loop().create_task(self._drop_challenger(key, detail))
+        self._drops.add(task)
+        task.add_done_callback(self._drops.discard)
+
+    async def _drop_challenger(self, key: str, detail: str) -> None:
+        async with self.slots.lock(key):
+            slot = self.slots.by_key.get(key)
+            if slot is None or slot.phase is not Phase.SHADOWING:
+                return
+            self._stop(slot)
+            try:
+                now_s = self.slots.now_s()
+                self.slots.save(slot.reject("shadow_failed", detail, slot.wish, now_s=now_s))
+                self.slots.collect()
+            except StoreError as exc:  # it is tried again at the next start
+                logger.warning("install.storage model=%s error=%s", key, exc)
+
+    async def _cast_again(self, key: str) -> None:
+        """After a start: what was a challenger is one again."""
+        try:
+            async with self.slots.lock(key):
+                await self._challengers.cast(self.slots[key])
+        except RejectedError as exc:
+            self.challenger_failed(self.slots[key].name, str(exc))
+        except Exception:  # a challenger is no reason to leave the others
+            logger.exception("install.defect model=%s", key)
+            self.challenger_failed(self.slots[key].name, "the device failed; its log tells why")
+        finally:
+            del self._tasks[key]
+            self._wake.set()
 
     async def _install(self, model: DesiredModel, desired: Desired) -> None:
         key, wish = key_of(model), wish_of(desired, model)

@@ -21,13 +21,14 @@ from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.retest import Retests
 from edgepack.agent.install.roots import ROOTS_FOLDER, Roots
 from edgepack.agent.install.sealing import Sealer
-from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.sources.find import Sources
 from edgepack.agent.install.sources.mqtt import Retained
 from edgepack.agent.install.worker import Worker
 from edgepack.agent.link import Link
 from edgepack.agent.report.publisher import Publisher
+from edgepack.agent.serve.registry import Registry
+from edgepack.agent.serve.shadows import Shadows
 from edgepack.runtime.contest.values import ContestLimits
 from edgepack.runtime.fingerprint import fingerprint
 from edgepack.wire.desired import Desired
@@ -62,7 +63,7 @@ class Installing:
         clock: DeviceClock,
         who: Who,
         blobs: BlobStore,
-        serving: Serving,
+        serving: Registry,
         link: Link,
         publisher: Publisher,
     ) -> None:
@@ -81,6 +82,13 @@ class Installing:
             fetcher=_fetcher(config, blobs, link, worker),
             worker=worker,
             serving=serving,
+            challengers=Shadows(
+                serving,
+                blobs.layout,
+                config.shadow,
+                config.probation,
+                failed=self._challenger_failed,
+            ),
             announcer=publisher,
             probation=config.probation,
             now_s=clock.expiry_now_s,
@@ -163,6 +171,9 @@ class Installing:
         self._look_at_clock()
         self._publisher.accepted(desired.generation, desired)
         self.installer.desire(desired)
+
+    def _challenger_failed(self, name: str, detail: str) -> None:
+        self.installer.challenger_failed(name, detail)
 
     def _abandon(self) -> None:
         self._publisher.accepted(self.desires.generation, None)

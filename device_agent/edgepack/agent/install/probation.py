@@ -32,6 +32,7 @@ class Probations:
         serving: Answers requests.
         layout: The store.
         floor_of: The floor that the desired state demands together with a slot's active version.
+        decided: Called when a version was confirmed or rolled back.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Probations:
         layout: Path,
         *,
         floor_of: Callable[[Slot], int],
+        decided: Callable[[], None],
     ) -> None:
         self._limits = limits
         self._slots = slots
         self._serving = serving
         self._layout = layout
         self._floor_of = floor_of
+        self._decided = decided
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def watch(self, name: str) -> None:
@@ -111,6 +114,7 @@ class Probations:
             self._tasks.pop(name, None)
             if self._slots[name].is_unproven:  # the version before was not proven either
                 self.watch(name)
+            self._decided()
             return True
 
 

@@ -84,6 +84,8 @@ def reconcile(
     for key, slot in sorted(slots.items()):
         if key in wanted or (not slot.shadow and slot.name in listed):
             continue
+        if slot.shadow and _is_being_promoted(slot, wanted.get(slot.name), slots, desired):
+            continue
         if slot.managed and slot.held_generation != desired.generation:
             actions.append(Remove(key))
     for key, model in wanted.items():
@@ -130,6 +132,16 @@ def _is_champion(slot: Slot, challenger: DesiredModel) -> bool:
         return False
     # one that runs already goes on while the next champion is on probation
     return slot.confirmed is not None
+
+
+def _is_being_promoted(
+    challenger: Slot, wanted: DesiredModel | None, slots: Mapping[str, Slot], desired: Desired
+) -> bool:
+    """Whether a challenger's bundle is still needed on disk: its model is about to install it."""
+    if wanted is None or challenger.active is None or challenger.active.digest != wanted.digest:
+        return False
+    champion = slots.get(wanted.name, Slot(name=wanted.name))
+    return not _is_settled(wanted, champion, wish_of(desired, wanted))
 
 
 def _try(

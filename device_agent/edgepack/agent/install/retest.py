@@ -69,6 +69,8 @@ class Retests:
             slot = self._slots.by_key.get(key)
             if slot is None or slot.active is None or slot.active.fingerprint == now:
                 continue
+            if slot.shadow:  # a challenger answers nobody
+                continue
             if slot.phase in IN_PROGRESS:  # what is being installed is tested in any case
                 continue
             logger.info("retest.started model=%s before=%s", key, slot.active.fingerprint)

@@ -28,3 +28,17 @@ class Serving(Protocol):
 
     def counters(self, name: str) -> Counters | None:
         """The counters of the model that answers now, or None."""
+
+
+class Challengers(Protocol):
+    """What runs challengers beside the models that answer."""
+
+    async def cast(self, slot: Slot) -> None:
+        """Let the slot's active bundle see what the model beside it sees.
+
+        Raises:
+            RejectedError: It does not fit that model, or does not load.
+        """
+
+    def stop(self, name: str) -> None:
+        """End the challenger beside a model, if there is one."""

@@ -205,15 +205,16 @@ class Slot:
         )
         if back is not None and back.digest == failed:
             back = None
+        proven = self.confirmed
+        if proven is not None and proven.digest == failed:
+            proven = back if back is not None and back.proven else None
         return replace(
             self._failed(generation, failed, now_s),
             phase=after(self.phase, Step.FAILED),
             target=failed,
             active=back,
             previous=None,
-            confirmed=back
-            if self.confirmed and self.confirmed.digest == failed
-            else self.confirmed,
+            confirmed=proven,
             reason=reason,
             detail=detail[:_MAX_DETAIL],
             unclean_exits=0,

@@ -14,7 +14,7 @@ from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.obtain import Obtainer
 from edgepack.agent.install.probation import Probations
 from edgepack.agent.install.reconcile import key_of
-from edgepack.agent.install.serving import Serving
+from edgepack.agent.install.serving import Challengers, Serving
 from edgepack.agent.install.slot import Hold, Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase
@@ -35,6 +35,7 @@ class Trials:
         obtainer: Verifies what was fetched.
         worker: Self-tests in a child process.
         serving: Answers requests.
+        challengers: Runs challengers.
         probations: Watches what was switched to.
         testing: Held while a version is verified and tested: one at a time, since each needs
             memory, and two that are measured together are both slow.
@@ -48,6 +49,7 @@ class Trials:
         worker: Worker,
         serving: Serving,
         *,
+        challengers: Challengers,
         probations: Probations,
         testing: asyncio.Lock,
     ) -> None:
@@ -56,6 +58,7 @@ class Trials:
         self._obtainer = obtainer
         self._worker = worker
         self._serving = serving
+        self._challengers = challengers
         self._probations = probations
         self._testing = testing
 
@@ -73,7 +76,7 @@ class Trials:
         *,
         hold: Hold = Hold.NONE,
     ) -> None:
-        """Bring a slot from `fetching` to `probation`, or to `rejected`.
+        """Bring a slot from `fetching` to `probation` (`shadowing`), or to `rejected`.
 
         Args:
             model: What is installed.
@@ -87,8 +90,6 @@ class Trials:
         """
         key = key_of(model)
         try:
-            if model.mode is Mode.SHADOW:
-                raise RejectedError("shadow_failed", "this agent cannot run challengers")  # noqa: TRY301
             async with self._testing:
                 stored = await self._obtainer.verify(key, model, fetched)
                 chosen = await self._worker.self_test(self._blobs.layout, stored)
@@ -105,8 +106,13 @@ class Trials:
                 not_chosen=chosen.failed,
                 fingerprint=chosen.fingerprint,
             )
-            await self.switch(key, installed, hold)
-            self._probations.watch(key)
+            if model.mode is Mode.SHADOW:
+                cast = self._slots[key].cast_shadow(installed)
+                await self._challengers.cast(cast)
+                self._slots.save(cast)
+            else:
+                await self.switch(key, installed, hold)
+                self._probations.watch(key)
         except RejectedError as exc:
             self.reject(model, exc, wish)
 
@@ -132,6 +138,8 @@ class Trials:
     def reject(self, model: DesiredModel, exc: RejectedError, wish: int) -> None:
         """A version is refused; nothing that answers changes."""
         slot = self._slots[key_of(model)]
+        if slot.shadow:
+            self._challengers.stop(slot.name)
         logger.warning("install.rejected model=%s reason=%s detail=%s", slot.key, exc.reason, exc)
         self._slots.save(slot.reject(exc.reason, str(exc), wish, now_s=self._slots.now_s()))
         self._blobs.discard_staging(model.digest)

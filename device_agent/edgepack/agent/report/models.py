@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from edgepack.agent.install.slot import Slot, shadow_key
 from edgepack.agent.install.transitions import Phase
+from edgepack.agent.serve.registry import Mirror
 from edgepack.wire.desired import Desired, Mode
 from edgepack.wire.messages import Offered, ReportedModel, ReportedShadow
 
@@ -12,14 +13,14 @@ from edgepack.wire.messages import Offered, ReportedModel, ReportedShadow
 def reported_models(
     slots: Iterable[Slot],
     desired: Desired | None,
-    figures: Mapping[str, Mapping[str, float]],
+    mirrors: Mapping[str, Mirror],
 ) -> tuple[ReportedModel, ...]:
     """One entry for each model that is here, is being installed, or is offered.
 
     Args:
         slots: Of models and challengers.
         desired: The accepted desired state, for what it offers.
-        figures: Of the running challengers, by model.
+        mirrors: The running challengers, by model.
     """
     by_key = {slot.key: slot for slot in slots}
     offered = _offered(desired) if desired is not None else {}
@@ -34,7 +35,7 @@ def reported_models(
             if offer is not None and slot.active and slot.active.digest == offer.digest:
                 offer = None  # somebody took it
         shadow = by_key.get(shadow_key(name))
-        challenger = _shadow(shadow, figures.get(name, {})) if shadow is not None else None
+        challenger = _shadow(shadow, mirrors.get(name)) if shadow is not None else None
         reported.append(replace(model, offered=offer, shadow=challenger))
     return tuple(reported)
 
@@ -52,13 +53,21 @@ def _offered(desired: Desired) -> dict[str, Offered]:
     }
 
 
-def _shadow(slot: Slot, figures: Mapping[str, float]) -> ReportedShadow:
-    return ReportedShadow(
+def _shadow(slot: Slot, mirror: Mirror | None) -> ReportedShadow:
+    reported = ReportedShadow(
         phase=slot.phase.value,
         target=slot.target,
         active=slot.active.release if slot.active else None,
         variant=slot.active.variant if slot.active else "",
         reason=slot.reason,
         detail=slot.detail,
-        figures=dict(figures),
+    )
+    if mirror is None:
+        return reported
+    return replace(
+        reported,
+        requests=mirror.requests,
+        dropped=mirror.dropped,
+        errors=mirror.errors,
+        figures=mirror.figures(),
     )

@@ -181,7 +181,7 @@ class Publisher:
 
     def models(self) -> tuple[ReportedModel, ...]:
         """What is reported of each model now."""
-        return reported_models(self._slots.values(), self._desired, {})
+        return reported_models(self._slots.values(), self._desired, self._registry.mirrors)
 
     def state(self) -> dict[str, Any]:
         """What `edgepack-agent status` shows beside the models."""
@@ -282,10 +282,13 @@ class Publisher:
             await asyncio.sleep(delay_s)
             delay_s = self._config.metrics.interval_s
             for name, served in self._registry.all().items():
-                fields = served.metrics()
+                mirror = self._registry.mirrors.get(name)
+                fields = {**served.metrics(), **(mirror.metrics() if mirror else {})}
                 self._put(self._topics.metrics(name), fields, METRIC)
                 latest = served.latest.fields() if served.latest else {}
                 await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})
+            if self._registry.mirrors:  # what `out/reported` says of them grows old
+                self._stale.set()
             self._put(self._topics.agent, self._agent_figures(), METRIC)
 
     async def _say_latest(self, name: str, fields: Mapping[str, Scalar | None]) -> None:

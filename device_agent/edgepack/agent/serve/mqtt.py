@@ -142,6 +142,7 @@ class RequestServer:
         own = self._topics.prediction(name)
         if reply.topic != own and self._is_due(name, answer):
             await self._send(own, _flat(version, None, answer), None)
+        self._registry.mirror(name, inputs, outputs)
         result = served.observe(inputs)
         if result is not None:
             self._drifted(name, result)

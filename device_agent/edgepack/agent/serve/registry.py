@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgepack.agent.config import DriftConfig
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle import open_layout
 from edgepack.runtime import Model, load
+from edgepack.runtime.tensors import Array
+from edgepack.wire.messages import Scalar
 
 if TYPE_CHECKING:
     from edgepack.monitor import DriftDetector
@@ -19,6 +22,30 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _THREADS = 2
+
+
+class Mirror(Protocol):
+    """What sees what a model is asked and answers: a challenger."""
+
+    installed: Installed
+    requests: int
+    dropped: int
+    errors: int
+
+    def offer(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Take one request and its answer; returns at once."""
+
+    def figures(self) -> dict[str, float]:
+        """How it compares, so far."""
+
+    def metrics(self) -> dict[str, Scalar | None]:
+        """The same, and counts, flat."""
+
+    def stop(self) -> None:
+        """End it."""
+
+    async def end(self) -> None:
+        """End it, and return when its memory is free again."""
 
 
 class Registry:
@@ -32,6 +59,7 @@ class Registry:
         trusted_truths: Whether truths may count for or against a version.
 
     Attributes:
+        mirrors: Challengers by the name of the model beside them.
         distrusts_disk: After an unclean stop: what is mapped is hashed before it is used. The
             rest is read, and what is read is always hashed.
     """
@@ -41,6 +69,7 @@ class Registry:
         self.distrusts_disk = False
         self._trusted_truths = trusted_truths
         self._served: dict[str, ServedModel] = {}
+        self.mirrors: dict[str, Mirror] = {}
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
 
     def get(self, name: str) -> ServedModel | None:
@@ -71,6 +100,12 @@ class Registry:
         """Stop answering for a model."""
         self._served.pop(name, None)
 
+    def mirror(self, name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        """Let a challenger, if there is one, see a request that was answered."""
+        mirror = self.mirrors.get(name)
+        if mirror is not None:
+            mirror.offer(inputs, outputs)
+
     def counters(self, name: str) -> ServedModel | None:
         """The counters of the model that answers now, or None."""
         return self._served.get(name)
@@ -84,7 +119,9 @@ class Registry:
         served.watch_drift(detector)
 
     def close(self) -> None:
-        """Let running requests end, then stop the threads."""
+        """Let running requests end, then stop the threads and the challengers."""
+        for mirror in self.mirrors.values():
+            mirror.stop()
         self.executor.shutdown(wait=True)
 
 
