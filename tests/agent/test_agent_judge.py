@@ -1,5 +1,6 @@
 """The verdict of a probation."""
 
+import doctest
 import math
 from dataclasses import replace
 
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.agent.config import ProbationConfig
+from edgepack.agent.install import judge as judge_module
+from edgepack.agent.install import tries
 from edgepack.agent.install.judge import Figures, Latency, Outcome, judge
 from edgepack.monitor import LatencyHistogram
 
@@ -201,3 +204,10 @@ def test_the_interval_of_a_median_encloses_it(latencies_ns):
     low, high = histogram.median_interval()
     assert low <= histogram.quantile(0.5) <= high
     assert all(math.isfinite(edge) for edge in (low, high))
+
+
+@pytest.mark.parametrize("module", [judge_module, tries])
+def test_the_examples_are_true(module):
+    """Each printed result is what the code gives."""
+    failed, tried = doctest.testmod(module)
+    assert (0, True) == (failed, tried > 0)

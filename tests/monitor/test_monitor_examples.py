@@ -8,7 +8,7 @@ import pytest
 
 from edgepack.monitor.chi_square import upper_tail
 
-MODULES = ("chi_square", "drift", "latency", "median", "quality", "reference")
+MODULES = ("chi_square", "disagreement", "drift", "latency", "median", "quality", "reference")
 
 
 @pytest.mark.parametrize("name", MODULES)

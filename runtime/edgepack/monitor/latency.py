@@ -121,7 +121,7 @@ class LatencyHistogram:
         >>> for microseconds in range(1, 1001):
         ...     histogram.record(microseconds * 1000)
         >>> [round(edge / 1e6, 2) for edge in histogram.median_interval()]
-        [0.47, 0.53]
+        [0.47, 0.54]
         """
         count = self.count
         if not count:
