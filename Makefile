@@ -9,7 +9,7 @@ JUNIT ?= build/tests.xml
 JUNIT_HEAVY ?= build/tests-heavy.xml
 JUNIT_ARM ?= build/tests-arm.xml
 
-.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers clean
+.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers strace clean
 
 help:
 	@echo "make demo        the whole way on this machine, about a minute after set-up"
@@ -50,10 +50,17 @@ servers:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq nginx-light docker-registry >/dev/null; } \
 	|| echo "nginx or docker-registry is not installed: their tests are skipped (apt-get install nginx-light docker-registry)"
 
-test: setup mosquitto servers
+# The tests of power cuts record system calls.
+strace:
+	@command -v strace >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq strace >/dev/null; } \
+	|| echo "strace is not installed: its tests are skipped (apt-get install strace)"
+
+test: setup mosquitto servers strace
 	@mkdir -p build
 	@{ command -v nginx >/dev/null || test -x /usr/sbin/nginx; } && command -v docker-registry >/dev/null || export EDGEPACK_WITHOUT_SERVERS=1; \
 	if command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; then :; else export EDGEPACK_WITHOUT_MOSQUITTO=1; fi; \
+	if command -v strace >/dev/null; then :; else export EDGEPACK_WITHOUT_STRACE=1; fi; \
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy and not arm" --junitxml=$(JUNIT)
 
 test-heavy: setup-heavy

@@ -21,14 +21,21 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, *, durable: bool = True) -> None:
     """Make a folder (and its parents) that only this user may enter.
+
+    Args:
+        folder: The folder.
+        durable: Whether it is there after a power cut, before anything in it counts as kept.
 
     Raises:
         StoreError: The disk does not take it.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in made if durable else ():
+            fsync_folder(path.parent)
     except OSError as exc:
         raise storage_error(folder, exc) from exc
 

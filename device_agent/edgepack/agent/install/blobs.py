@@ -35,7 +35,7 @@ class BlobStore:
         self._run = self.staging / os.urandom(4).hex()
         self._fetched = self.staging / _FETCHED
         make_folder(self.folder)
-        make_folder(self.staging)
+        make_folder(self.staging, durable=False)
 
     def path(self, digest: str) -> Path:
         """Where a blob of that digest ("sha256:HEX") is, or would be."""
@@ -57,7 +57,7 @@ class BlobStore:
     def staging_for(self, digest: str) -> Path:
         """A folder for the install of one bundle: an OCI layout, which children may read."""
         folder = self._run / _hex(digest)
-        make_folder(folder / "blobs" / "sha256")
+        make_folder(folder / "blobs" / "sha256", durable=False)
         return folder
 
     def landing_for(self, digest: str) -> Landing:

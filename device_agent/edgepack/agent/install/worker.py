@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_ANSWER_BYTES = 256 * 1024
 _VERIFY_TIMEOUT_S = 120.0
+_TESTS = "self_test"
 _SELF_TEST_GRACE_S = 5.0  # it ends by itself in its time; this is for one that does not
 # systemd and Docker stop every process of a service at once: that says nothing about a bundle.
 _INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
@@ -237,7 +238,7 @@ class Worker:
         async with self._testing:  # two at a time would measure each other
             answer = await self._run(
                 {
-                    "job": "self_test",
+                    "job": _TESTS,
                     "layout": str(layout),
                     "digest": stored.digest,
                     "signatures": list(stored.signatures),
@@ -299,6 +300,9 @@ class Worker:
                 await process.wait()
         if process.returncode in _INTERRUPTED:
             raise StoreError(f"{name} was interrupted by {_ending(process.returncode)}")
+        if process.returncode == -signal.SIGKILL and name != _TESTS:
+            # the kernel, when memory ran out; a bundle's own doing only where its engine runs
+            raise StoreError(f"{name} was killed (no memory left?)")
         if process.returncode != 0:
             raise RejectedError(f"{name}_crashed", f"{name} ended by {_ending(process.returncode)}")
         try:

@@ -1,0 +1,31 @@
+"""What the fault tests share."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from support.small_device import SmallDevice
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """A small device; its state folders lie in memory where there is some."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield SmallDevice(tmp_path_factory.mktemp("device"), Path(name))
+
+
+@pytest.fixture(scope="module")
+def first(device):
+    """A state folder in which 1.0.0 is confirmed."""
+    return device.make("first")
+
+
+@pytest.fixture(scope="module")
+def second(device, first):
+    """A state folder in which 1.1.0 replaced 1.0.0."""
+    state = device.copy(first, "second")
+    seen = device.restart(state, "1.1.0")
+    assert ("1.1.0", "confirmed") == (seen.last, seen.phase), seen
+    return state

@@ -1,0 +1,133 @@
+"""Kill -9 at every file operation and every journal statement of an install."""
+
+import functools
+import signal
+
+import pytest
+from support.kill_points import KillPoints
+from support.small_device import PROBATION_S
+
+from edgepack.agent.install import apply
+from edgepack.agent.install.blobs import BlobStore
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def kills(device, start, version, *, watch=KillPoints.watch, first=0.0):
+    """Kill the install of a version at every operation, start again; what was seen, and where.
+
+    Args:
+        device: The device.
+        start: The state folder that it starts with.
+        version: What it is told to install.
+        watch: Makes the agent count, and perhaps worse.
+        first: Share of the operations after which the kills begin.
+    """
+    points = KillPoints(device.copy(start, "killed"))
+    assert 0 == device.install(points.state, version, before=lambda: watch(points))
+    count, _ = points.counts
+    assert count > 20
+    for number in range(int(first * count), count):
+        points = KillPoints(device.copy(start, "killed"))
+        before = functools.partial(watch, points, agent_stop=number)
+        code = device.install(points.state, version, before=before)
+        yield number, code, device.restart(points.state, version)
+
+
+def wrong_of(found, good, new):
+    """Where no good version answered after the restart, or the install did not complete."""
+    for number, code, seen in found:
+        if code != -signal.SIGKILL:
+            yield number, f"ended with {code}"
+        if seen.first not in good or seen.log:
+            yield number, "does not answer after the restart", seen
+        if (seen.last, seen.phase) != (new, "confirmed"):
+            yield number, "does not complete", seen
+
+
+def test_killed_anywhere_in_an_upgrade(device, first):
+    """A good version answers as soon as the device starts again, and the install completes."""
+    found = kills(device, first, "1.1.0")
+    assert [] == list(wrong_of(found, ("1.0.0", "1.1.0"), "1.1.0"))
+
+
+def test_killed_anywhere_in_the_first_install(device):
+    """Nothing or the version answers, and the install completes."""
+    found = kills(device, None, "1.0.0")
+    assert [] == list(wrong_of(found, ("", "1.0.0"), "1.0.0"))
+
+
+def test_killed_anywhere_on_the_way_back(device, second):
+    """Going back to what is on disk and was replaced, without a source."""
+    found = kills(device, second, "back")
+    assert [] == list(wrong_of(found, ("1.0.0", "1.1.0"), "1.0.0"))
+
+
+def test_killed_anywhere_while_a_model_is_removed(device, second):
+    """It answers or is gone, and in the end it is gone."""
+    found = kills(device, second, "none")
+    wrong = [(number, seen) for number, _, seen in found if seen.last or seen.log]
+    assert [] == wrong
+
+
+@pytest.fixture
+def on_probation(device, first):
+    """A state folder whose device was killed when 1.1.0 was on probation."""
+    device.probation_s, device.die_at = 3600, "probation"
+    state = device.copy(first, "probation")
+    assert -signal.SIGKILL == device.install(state, "1.1.0", before=lambda: None)
+    device.die_at = ""
+    yield state
+    device.probation_s = PROBATION_S
+
+
+def test_killed_again_while_it_starts_after_a_kill_on_probation(device, on_probation):
+    """Whatever the second kill hit: a good version answers, and one of the two is settled on."""
+    device.probation_s = PROBATION_S
+    wrong = []
+    for number, code, seen in kills(device, on_probation, "1.1.0"):
+        confirmed = ("1.1.0", "1.1.0", "confirmed") == (seen.first, seen.last, seen.phase)
+        back = ("1.0.0", "1.0.0", "rolled_back") == (seen.first, seen.last, seen.phase)
+        if code != -signal.SIGKILL or not (confirmed or back):
+            wrong.append((number, code, seen))
+    assert [] == wrong
+
+
+def test_a_child_killed_anywhere(device, first, monkeypatch):
+    """The agent goes on, tries again, and completes."""
+    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.01)
+
+    def install(**stops):
+        points = KillPoints(device.copy(first, "child"))
+        monkeypatch.setattr(device, "in_child", points.child_started)
+        before = functools.partial(points.watch, together=False, **stops)
+        code = device.install(points.state, "1.1.0", before=before)
+        return points, code
+
+    points, code = install()
+    _, count = points.counts
+    assert (0, True) == (code, count > 5)
+    wrong = []
+    for number in range(count):
+        points, code = install(child_stop=number)
+        seen = device.restart(points.state, None)
+        if (code, seen.first, seen.phase) != (0, "1.1.0", "confirmed"):
+            wrong.append((number, code, seen))
+    assert [] == wrong
+
+
+def test_a_kill_that_loses_the_model_is_noticed(device, first):
+    """The test itself is tested: an agent that deletes too early does not pass."""
+
+    def careless(self, staged_layout, digests):
+        for path in self.folder.iterdir():
+            path.unlink()
+        adopt(self, staged_layout, digests)
+
+    def sabotaged(points, **stops):
+        BlobStore.adopt = careless
+        points.watch(**stops)
+
+    adopt = BlobStore.adopt
+    found = kills(device, first, "1.1.0", watch=sabotaged, first=0.5)
+    assert next(wrong_of(found, ("1.0.0", "1.1.0"), "1.1.0"), None) is not None
