@@ -77,9 +77,10 @@ class KillPoints:
         sqlite3.connect = traced
         sys.addaudithook(self._hook)
 
-    def child_started(self, _: str) -> None:
-        """Count as a child from now on in this process."""
+    def child_started(self, module: str) -> None:
+        """Count as a child from now on in this process; that it starts counts as well."""
         self._in_child = True
+        self._reach(f"start {module}")
 
     def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(descriptor: Any) -> Any:

@@ -19,9 +19,10 @@ from edgepack.agent.errors import StoreError
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.chain import Who
 from edgepack.agent.install.clock import DeviceClock
-from edgepack.agent.install.journal import Journal
+from edgepack.agent.install.journal import RUNNING
 from edgepack.agent.install.recover import recover
 from edgepack.agent.install.slots import Slots
+from edgepack.agent.install.spare import SpareKeeper, open_journal
 from edgepack.agent.link import Incoming, Link
 from edgepack.agent.report.outbox import Outbox
 from edgepack.agent.report.publisher import Publisher
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RUNNING = "running"
 _DRAIN_S = 5.0
 _SERVE_FIRST_S = 1.0
 _SETTLE_S = 0.2  # whoever waited for the device is answered before it sees to anything else
@@ -59,7 +59,7 @@ class Agent:
         self._lock = FolderLock(state_dir / "agent.lock")
         self._lock.acquire()
         self._topics = DeviceTopics(config.prefix, config.device)
-        self._journal = Journal(state_dir / "agent.db")
+        self._journal, forgotten = open_journal(state_dir)
         self._outbox = Outbox(state_dir / "outbox.db", max_rows=config.limits.outbox_rows)
         self._blobs = BlobStore(state_dir)
         instance = self._journal.instance()
@@ -80,7 +80,9 @@ class Agent:
             registry=self._registry,
             memory=self._journal,
         )
-        self._slots = Slots(self._journal, self._blobs, self._publisher)
+        self._publisher.notice("state", forgotten)
+        spare = SpareKeeper(state_dir, self._journal)
+        self._slots = Slots(self._journal, self._blobs, self._publisher, spare=spare)
         self._server = RequestServer(
             self._registry,
             self._topics,
@@ -115,7 +117,7 @@ class Agent:
 
     async def start(self) -> None:
         """Serve what was served before; needs no network."""
-        unclean = self._journal.meta(_RUNNING) == b"1"
+        unclean = self._journal.meta(RUNNING) == b"1"
         self._registry.distrusts_disk = unclean
         self._remember_running(b"1")
         self._publisher.restore(self._slots.by_key, self._slots.generation)
@@ -180,7 +182,7 @@ class Agent:
 
     def _remember_running(self, value: bytes) -> None:
         try:
-            self._journal.set_meta(_RUNNING, value)
+            self._journal.set_meta(RUNNING, value)
         except StoreError as exc:  # a full disk must not stop what answers
             logger.warning("agent.storage error=%s", exc)
 

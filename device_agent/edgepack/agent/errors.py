@@ -3,6 +3,7 @@
 EdgepackError
 ├── ConfigError           the operator: agent.toml is wrong
 ├── StoreError            the device: the state folder cannot be used (full, read-only, locked)
+│   └── DamagedError      the device: what is in it cannot be made out
 ├── FetchError            the network: try again later
 ├── DecisionError         the person on the device: there is no such model or version
 └── RejectedError         the bundle: refused for good, with a machine-readable reason
@@ -23,6 +24,10 @@ class StoreError(EdgepackError):
     """The state folder cannot be read or written."""
 
     exit_code: ClassVar[int] = 9
+
+
+class DamagedError(StoreError):
+    """What the state folder holds is not what the agent wrote."""
 
 
 class FetchError(EdgepackError):

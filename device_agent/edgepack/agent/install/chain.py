@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS audit (
     sent INTEGER NOT NULL DEFAULT 0);
 """
 GENERATION = "desired_generation"
+ENVELOPE = "desired_envelope"
 SIGNERS = "desired_signers"
 ROOT_VERSION = "root_version"
 CHECKPOINT = "audit_checkpoint"  # the signed envelope

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
-from edgepack.agent.install.chain import GENERATION, SIGNERS
+from edgepack.agent.install.chain import ENVELOPE, GENERATION, SIGNERS
 from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.worker import TrustedRoot, VerifiedDesired, Worker
@@ -25,7 +25,6 @@ from edgepack.wire.topics import MAX_CONTROL_BYTES
 
 logger = logging.getLogger(__name__)
 
-_ENVELOPE = "desired_envelope"
 ROOT_DIGEST = "root_digest"
 _DELIVERIES_KEPT = 16
 _RETRY_S = 30.0
@@ -69,7 +68,7 @@ class Desires:
         self._abandoned = abandoned
         self._refused = refused
         self._deliveries: asyncio.Queue[bytes] = asyncio.Queue(_DELIVERIES_KEPT)
-        self._envelope = journal.meta(_ENVELOPE) or None
+        self._envelope = journal.meta(ENVELOPE) or None
         self._turned_down: bytes | None = None
         self._root_digest = (journal.meta(ROOT_DIGEST) or b"").decode()
         self.generation = journal.generation()
@@ -122,7 +121,7 @@ class Desires:
         if revoked:
             metas |= {GENERATION: b"0", **self._clock.forgetting()}
         if dropped:
-            metas |= {_ENVELOPE: b"", SIGNERS: b""}
+            metas |= {ENVELOPE: b"", SIGNERS: b""}
         self._journal.set_metas(metas, event=event, actor="agent", document=trusted.digest)
         self._clock.reread()
         self._root_digest = trusted.digest
@@ -149,7 +148,7 @@ class Desires:
                     self._journal.set_metas(
                         {
                             GENERATION: b"%d" % desired.generation,
-                            _ENVELOPE: envelope,
+                            ENVELOPE: envelope,
                             SIGNERS: " ".join(signers).encode(),
                             **self._clock.accepting(desired),
                         },

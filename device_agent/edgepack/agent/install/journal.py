@@ -8,12 +8,12 @@ import contextlib
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgepack.agent.errors import StoreError
+from edgepack.agent.errors import DamagedError, StoreError
 from edgepack.agent.install.chain import GENERATION, SCHEMA, Chain
 from edgepack.agent.install.slot import Slot
 from edgepack.trust.decode import decode, encode
@@ -21,8 +21,10 @@ from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
 
 T = TypeVar("T")
+RUNNING = "running"  # b"1" from the start of an agent to its tidy end
 _SCHEMA_VERSION = 1
 _MAX_ROW_BYTES = 64 * 1024
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _KEPT_STEPS = 1000
 _FLOORS = "removed_floors"
 _KEPT_FLOORS = 1024
@@ -71,6 +73,43 @@ class Journal:
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
         self.chain = Chain(self._db)
+
+    def check(self) -> None:
+        """Read what an agent must know; after an unclean stop look at every page.
+
+        Raises:
+            DamagedError: It cannot be made out.
+            StoreError: The disk does not give it.
+        """
+        self.slots()
+        self.bundles()
+        self.removed_floors()
+        try:
+            self.generation()
+        except ValueError as exc:
+            raise DamagedError(f"{self._path} is damaged: the generation is no number") from exc
+        if self.meta(RUNNING) == b"1":
+            found = self._query("PRAGMA quick_check(1)")
+            if found != [("ok",)]:
+                raise DamagedError(f"{self._path} is damaged: {str(found[0][0])[:200]}")
+
+    def restore(
+        self, slots: Iterable[Slot], bundles: Iterable[Stored], floors: Mapping[str, int]
+    ) -> None:
+        """Begin a new database with what a second copy knows; all or none."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO slot VALUES (?, ?)",
+                [(slot.name, render(encode(slot))) for slot in slots],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO bundle VALUES (?, ?)",
+                [(stored.digest, render(encode(stored))) for stored in bundles],
+            )
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+                (_FLOORS, render(encode(dict(floors)))),
+            )
 
     def close(self) -> None:
         """Close the database; the next open needs no recovery."""
@@ -191,7 +230,7 @@ class Journal:
             value = parse(document, what=self._path.name, max_bytes=_MAX_ROW_BYTES)
             return decode(cls, value, what=self._path.name, ignore_unknown=True)
         except DocumentError as exc:
-            raise StoreError(f"{self._path} is damaged: {exc}") from exc
+            raise DamagedError(f"{self._path} is damaged: {exc}") from exc
 
     def _query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         try:
@@ -206,4 +245,6 @@ class Journal:
             raise self._error(exc) from exc
 
     def _error(self, exc: sqlite3.Error) -> StoreError:
+        if getattr(exc, "sqlite_errorcode", None) in _DAMAGED:
+            return DamagedError(f"{self._path} is damaged: {exc}")
         return StoreError(f"{self._path} cannot be used: {exc}")

@@ -5,12 +5,13 @@ import contextlib
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Slot
+from edgepack.agent.install.transitions import Phase
 from edgepack.bundle import BundleError, open_layout
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,13 @@ class Announcer(Protocol):
         """A desired state is not followed; empty when it is."""
 
 
+class Spare(Protocol):
+    """What keeps the confirmed versions a second time."""
+
+    def keep(self, slots: Mapping[str, Slot]) -> None:
+        """Write them."""
+
+
 class Slots:
     """All slots of this device, by `Slot.key`.
 
@@ -37,6 +45,7 @@ class Slots:
         blobs: The store, cleared of what no slot needs any more.
         announcer: Hears of every change.
         now_s: The clock, in seconds since 1970.
+        spare: Keeps what is confirmed a second time.
     """
 
     def __init__(
@@ -46,8 +55,10 @@ class Slots:
         announcer: Announcer,
         *,
         now_s: Callable[[], float] = time.time,
+        spare: Spare | None = None,
     ) -> None:
         self._journal = journal
+        self._spare = spare
         self._blobs = blobs
         self._announcer = announcer
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -79,6 +90,8 @@ class Slots:
         self._journal.save_slot(slot)
         self.by_key[slot.key] = slot
         logger.info("model.%s model=%s digest=%s", slot.phase, slot.key, slot.target)
+        if slot.phase is Phase.CONFIRMED and self._spare is not None:
+            self._spare.keep(self.by_key)
         try:
             self._announcer.slot_changed(slot)
         except Exception:  # what cannot be told is no reason to go back
@@ -95,6 +108,8 @@ class Slots:
         self._journal.delete_slot(slot)
         del self.by_key[key]
         logger.info("model.removed model=%s", key)
+        if self._spare is not None:
+            self._spare.keep(self.by_key)
         self._announcer.slot_removed(slot)
         self.collect()
 
