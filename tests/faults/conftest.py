@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from support.small_device import SmallDevice
 
+from edgepack.agent.install import desires, retries
+
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
@@ -29,3 +31,10 @@ def second(device, first):
     seen = device.restart(state, "1.1.0")
     assert ("1.1.0", "confirmed") == (seen.last, seen.phase), seen
     return state
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """What failed is tried again at once."""
+    monkeypatch.setattr(retries, "FIRST_S", 0.01)
+    monkeypatch.setattr(desires, "_RETRY_S", 0.01)

@@ -7,7 +7,6 @@ import pytest
 from support.kill_points import KillPoints
 from support.small_device import PROBATION_S
 
-from edgepack.agent.install import apply, desires
 from edgepack.agent.install.blobs import BlobStore
 
 pytestmark = pytest.mark.timeout(600)
@@ -93,10 +92,8 @@ def test_killed_again_while_it_starts_after_a_kill_on_probation(device, on_proba
     assert [] == wrong
 
 
-def test_a_child_killed_anywhere(device, first, monkeypatch):
+def test_a_child_killed_anywhere(device, first, monkeypatch, impatient):
     """The agent goes on, tries again, and completes; only what kills its self-test is refused."""
-    monkeypatch.setattr(apply, "_FIRST_RETRY_S", 0.01)
-    monkeypatch.setattr(desires, "_RETRY_S", 0.01)
 
     def install(**stops):
         points = KillPoints(device.copy(first, "child"))

@@ -40,9 +40,15 @@ def strace_or_skip() -> None:
         pytest.fail("strace is not installed: apt-get install strace", pytrace=False)
 
 
-def attach(log: Path) -> None:
-    """Record this process and what it forks from now on."""
+def attach(log: Path, *inject: str) -> None:
+    """Record this process and what it forks from now on.
+
+    Args:
+        log: Where to.
+        inject: Faults to inject, as strace's `inject=` takes them.
+    """
     options = ["-q", "-f", "-y", "-xx", "-s", "99999999", "-e", "signal=none"]
+    options += [word for fault in inject for word in ("-e", f"inject={fault}")]
     tracer = subprocess.Popen(
         ["strace", *options, "-e", f"trace={_CALLS}", "-o", str(log), "-p", str(os.getpid())],
         stderr=subprocess.DEVNULL,

@@ -85,12 +85,15 @@ class SmallDevice:
         self.envelopes["none"] = self._envelope(None, 3)
         self.probation_s = PROBATION_S
         self.die_at = ""
+        self.final: tuple[str, ...] = FINAL
+        # Called again and again while an install is under way, with a way to ask what answers.
+        self.meanwhile: Callable[[Callable[[], str], str], None] = lambda *_: None
         # Called first in the agent's children; None: they are no processes of their own.
         self.in_child: Callable[[str], None] | None = None
 
     def config(self, state: Path) -> Path:
-        """Write an agent.toml for a state folder, beside it."""
-        path = state.with_suffix(".toml")
+        """Write an agent.toml for a state folder; not where the faulty disk is."""
+        path = self.folder / f"{state.name}.toml"
         path.write_text(
             f'device = "d1"\nstate = "{state}"\nroot = "{self.keys.root_json}"\n'
             f"[probation]\nrequests = 1000000\nseconds = {self.probation_s}\n"
@@ -154,7 +157,7 @@ class SmallDevice:
                 installing = agent.installing()
                 task = asyncio.create_task(installing.run())
                 installing.desires.deliver(self.envelopes[version])
-                await self._settled(agent, version, task)
+                await self._settled(agent, version, task, lines)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             slot = agent._slots.get(NAME)
@@ -169,17 +172,20 @@ class SmallDevice:
         finally:
             agent.close()
 
-    async def _settled(self, agent: Agent, version: str, task: asyncio.Task[None]) -> None:
+    async def _settled(
+        self, agent: Agent, version: str, task: asyncio.Task[None], lines: "_Lines"
+    ) -> None:
         digest = self.digests.get("1.0.0" if version == "back" else version)
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
+            self.meanwhile(lambda: self._answering(agent), lines.text())
             slot = agent._slots.by_key.get(NAME)
             if slot is None or slot.target != digest:
                 if slot is digest is None:
                     return
             elif slot.phase == self.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            elif slot.phase in FINAL:
+            elif slot.phase in self.final:
                 return
             assert not task.done(), task.exception()
             await asyncio.sleep(0.001)

@@ -5,6 +5,7 @@ their digest was checked; two bundles that share weights share the file.
 """
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -93,6 +94,7 @@ class BlobStore:
             StoreError: The disk does not take it.
         """
         source = staged_layout / "blobs" / "sha256"
+        new: list[Path] = []
         try:
             for digest in digests:
                 target = self.folder / _hex(digest)
@@ -102,9 +104,16 @@ class BlobStore:
                 with staged.open("rb") as handle:
                     os.fsync(handle.fileno())
                 staged.chmod(_READ_ONLY)
+                if not target.exists():
+                    new.append(target)
                 staged.replace(target)
             fsync_folder(self.folder)
         except OSError as exc:
+            if exc.errno == errno.EIO:
+                # Linux forgets what it could not write: the next fsync would say that all is well
+                for path in new:
+                    path.unlink(missing_ok=True)
+                self.discard_staging(staged_layout.name)
             raise storage_error(self.folder, exc) from exc
         self.discard_staging(staged_layout.name)
 

@@ -5,6 +5,7 @@ Every change is durable before the call returns (WAL, synchronous=FULL). What th
 """
 
 import contextlib
+import logging
 import sqlite3
 import time
 import uuid
@@ -19,6 +20,8 @@ from edgepack.agent.install.slot import Slot
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RUNNING = "running"  # b"1" from the start of an agent to its tidy end
@@ -63,16 +66,36 @@ class Journal:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         try:
-            target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
-            self._db = sqlite3.connect(target, uri=read_only, isolation_level=None)
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA + SCHEMA)
-                self._migrate()
+            if read_only:
+                target = f"{path.absolute().as_uri()}?mode=ro"
+                self._db = sqlite3.connect(target, uri=True, isolation_level=None)
+            else:
+                self._db = self._open()
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
         self.chain = Chain(self._db)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect("NORMAL")
+        except sqlite3.OperationalError:
+            # On a full disk there is no room for the memory that is shared with other processes:
+            # alone it can be read all the same, and what answered answers.
+            logger.warning("journal.alone path=%s", self._path)
+            return self._connect("EXCLUSIVE")
+
+    def _connect(self, locking: str) -> sqlite3.Connection:
+        database = sqlite3.connect(self._path, isolation_level=None)
+        try:
+            database.execute(f"PRAGMA locking_mode={locking}")
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.executescript(_SCHEMA + SCHEMA)
+            self._migrate(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
 
     def check(self) -> None:
         """Read what an agent must know; after an unclean stop look at every page.
@@ -81,17 +104,17 @@ class Journal:
             DamagedError: It cannot be made out.
             StoreError: The disk does not give it.
         """
-        self.slots()
-        self.bundles()
-        self.removed_floors()
         try:
+            self.slots()
+            self.bundles()
+            self.removed_floors()
             self.generation()
-        except ValueError as exc:
-            raise DamagedError(f"{self._path} is damaged: the generation is no number") from exc
-        if self.meta(RUNNING) == b"1":
-            found = self._query("PRAGMA quick_check(1)")
-            if found != [("ok",)]:
-                raise DamagedError(f"{self._path} is damaged: {str(found[0][0])[:200]}")
+            unclean = self.meta(RUNNING) == b"1"
+        except (TypeError, ValueError) as exc:
+            raise DamagedError(f"{self._path} is damaged: {exc}") from exc
+        found = self._query("PRAGMA quick_check(1)") if unclean else [("ok",)]
+        if found != [("ok",)]:
+            raise DamagedError(f"{self._path} is damaged: {str(found[0][0])[:200]}")
 
     def restore(
         self, slots: Iterable[Slot], bundles: Iterable[Stored], floors: Mapping[str, int]
@@ -197,15 +220,15 @@ class Journal:
         """Forget a bundle; called before its blobs go."""
         self._write("DELETE FROM bundle WHERE digest = ?", digest)
 
-    def _migrate(self) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        version = database.execute("PRAGMA user_version").fetchone()[0]
         if version > _SCHEMA_VERSION:
             raise StoreError(
                 f"{self._path} was written by a newer agent: schema {version}, "
                 f"this one knows {_SCHEMA_VERSION}"
             )
         if version < _SCHEMA_VERSION:
-            self._db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import MAX_UNCLEAN_EXITS, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
+from edgepack.bundle import BundleError
 from edgepack.trust.errors import EdgepackError
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,15 @@ async def serve_or_roll_back(slots: Slots, serving: Serving, layout: Path, name:
             await serving.serve(slot, layout)
         except EdgepackError as exc:
             logger.warning("model.load_failed model=%s error=%s", name, exc)
-            _save(slots, rolled_back(slot, "load_failed", str(exc), slots.now_s()))
+            back = rolled_back(slot, "load_failed", str(exc), slots.now_s())
+            if isinstance(exc, BundleError):  # its files went bad, not the version: fetch it anew
+                back = replace(
+                    back,
+                    failed=slot.failed,
+                    failed_generation=slot.failed_generation,
+                    failures=slot.failures,
+                )
+            _save(slots, back)
         else:
             return
     serving.stop(name)

@@ -1,9 +1,9 @@
 """A second copy of what a device must not lose when its database is damaged.
 
 `spare.json` beside `agent.db`: the confirmed version of each model, the floors and the accepted
-desired state, written whenever a model is confirmed or removed. It is no history and no backup of the
-reports. A damaged database is set aside, not repaired: what a broken disk still gives of it is
-nothing to install by.
+desired state, written whenever a model is confirmed or removed. It is no history and no backup of
+the reports. A damaged database is set aside, not repaired: what a broken disk still gives of it
+is nothing to install by.
 """
 
 import contextlib
@@ -89,28 +89,34 @@ def open_journal(state_dir: Path) -> tuple[Journal, str]:
         StoreError: The disk does not take it, or a newer agent wrote it.
     """
     path = state_dir / DATABASE
-    with contextlib.ExitStack() as opened:
-        try:
-            journal = Journal(path)
-            opened.callback(journal.close)
-            journal.check()
-        except DamagedError as exc:
-            damage = str(exc)
-        else:
-            opened.pop_all()
-            return journal, ""
+    spare = _read(state_dir / _SPARE)
+    try:
+        return _checked(path, gone=spare is not None and not path.exists()), ""
+    except DamagedError as exc:
+        damage = str(exc)
     logger.warning("state.damaged error=%s", damage)
     aside = _set_aside(path)
     journal = Journal(path)
-    spare = _read(state_dir / _SPARE)
     if spare is None:
-        return journal, f"{damage}; it is {aside} now. Models, floors and history are forgotten"
+        return journal, f"{damage}; set aside as {aside}. Models, floors and history are forgotten"
     journal.restore(spare.slots, spare.bundles, spare.floors)
     journal.set_metas({key: spare.metas[key].encode() for key in _METAS if key in spare.metas})
     return journal, (
-        f"{damage}; it is {aside} now. Models and floors are those of the last confirmation, "
+        f"{damage}; set aside as {aside}. Models and floors are those of the last confirmation, "
         "the history begins anew"
     )
+
+
+def _checked(path: Path, *, gone: bool) -> Journal:
+    if gone:
+        raise DamagedError(f"{path} is gone")
+    journal = Journal(path)
+    try:
+        journal.check()
+    except BaseException:
+        journal.close()
+        raise
+    return journal
 
 
 def _confirmed(slot: Slot) -> Slot:

@@ -32,28 +32,35 @@ class Waiting:
 
 
 class Outbox:
-    """The database `outbox.db`; synchronous=NORMAL, since losing the last second is bearable."""
+    """The database `outbox.db`; synchronous=NORMAL, since losing the last second is bearable.
+
+    Where the disk does not take it, reports wait in memory: they are not worth not answering.
+    """
 
     def __init__(self, path: Path, *, max_rows: int) -> None:
         self._path = path
         self._max_rows = max_rows
         self.dropped = 0
         try:
-            try:
-                self._open()
-            except sqlite3.OperationalError:  # the disk's fault, not the file's
-                raise
-            except sqlite3.DatabaseError as exc:  # reports are not worth not starting
-                logger.warning("outbox.damaged path=%s error=%s", path, exc)
-                self._db.close()
-                for end in ("", "-wal", "-shm"):
-                    path.with_name(path.name + end).unlink(missing_ok=True)
-                self._open()
-        except sqlite3.Error as exc:
-            raise self._error(exc) from exc
+            self._open_on_disk(path)
+        except (sqlite3.OperationalError, OSError) as exc:  # a full or a failing disk
+            logger.warning("outbox.in_memory path=%s error=%s", path, exc)
+            self._open(":memory:")
 
-    def _open(self) -> None:
-        self._db = sqlite3.connect(self._path, isolation_level=None)
+    def _open_on_disk(self, path: Path) -> None:
+        try:
+            self._open(path)
+        except sqlite3.OperationalError:  # the disk's fault, not the file's
+            raise
+        except sqlite3.DatabaseError as exc:  # reports are not worth not starting
+            logger.warning("outbox.damaged path=%s error=%s", path, exc)
+            self._db.close()
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            self._open(path)
+
+    def _open(self, target: Path | str) -> None:
+        self._db = sqlite3.connect(target, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
