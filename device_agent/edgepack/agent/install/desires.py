@@ -196,7 +196,7 @@ class Desires:
 
 def remembered(journal: Journal) -> Desired | None:
     """The state that was accepted last, for whoever only reads; None if there is none."""
-    envelope = journal.meta(_ENVELOPE)
+    envelope = journal.meta(ENVELOPE)
     if not envelope:
         return None
     try:
