@@ -348,6 +348,24 @@ def test_several_threads_may_ask_one_model(name, options):
             assert [True] * 8 == list(pool.map(use, range(8)))
 
 
+def test_a_file_that_is_mapped_answers_as_one_that_was_read(name, tmp_path):
+    """From its place on disk, also when it is deleted meanwhile."""
+    bundle = ENGINES[name]["linear"]()
+    (variant,) = bundle.contract.variants
+    place = tmp_path / "model"
+    place.write_bytes(bundle.files[variant.files[0]])
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    read = open_(name, bundle).run([x])[0]
+    mapped = engine_named(name).open_on_disk(place, variant, SessionOptions())
+    place.unlink()
+
+    with ThreadPoolExecutor(4) as pool:  # several at once need more than what was opened first
+        for answer in pool.map(lambda _: mapped.run([x])[0], range(200)):
+            np.testing.assert_array_equal(read, answer)
+    with pytest.raises(EngineError):
+        engine_named(name).open_on_disk(tmp_path / "nowhere", variant, SessionOptions())
+
+
 def test_damaged_files_are_one_line_errors(name):
     """A file that cannot be loaded is EngineError with a short text."""
     bundle = ENGINES[name]["linear"]()

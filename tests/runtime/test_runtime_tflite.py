@@ -188,6 +188,16 @@ def test_operators_that_the_interpreter_lacks_are_named(engine):
         engine_named(engine).check(variant)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_large_files_are_mapped(engine):
+    """A small one is read and hashed at each load, which costs nothing."""
+    (variant,) = linear_bundle(engine, None).contract.variants
+    for size_bytes, expected in ((1000, False), (1 << 20, True)):
+        assert expected == engine_named(engine).maps(
+            dataclasses.replace(variant, size_bytes=size_bytes)
+        )
+
+
 def test_nothing_is_imported_before_a_model_is_opened():
     """A device that only looks which engines there are does not pay for them."""
     code = (

@@ -128,6 +128,9 @@ class Engine(Protocol):
 class MappingEngine(Engine, Protocol):
     """An engine that can use a variant's files where they lie, without reading them."""
 
+    def maps(self, variant: Variant) -> bool:
+        """Whether that saves memory for this variant, if its files lie on disk by themselves."""
+
     def open_on_disk(self, path: Path, variant: Variant, options: SessionOptions) -> Session:
         """Load a variant from disk.
 

@@ -86,7 +86,7 @@ def _open(
     hash_mapped: bool,
 ) -> Session:
     """Map the files of a large model where they lie, if they can be; read them otherwise."""
-    if len(variant.files) > 1 and isinstance(source, Bundle) and isinstance(engine, MappingEngine):
+    if isinstance(source, Bundle) and isinstance(engine, MappingEngine) and engine.maps(variant):
         places = [source.locate(path, hash_it=hash_mapped) for path in variant.files]
         first = places[0]
         if first is not None and all(map(_keeps_name, places[1:], variant.files[1:])):

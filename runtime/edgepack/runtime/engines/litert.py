@@ -1,8 +1,11 @@
 """LiteRT behind the engine Protocol; where only its predecessor tflite-runtime is, that answers."""
 
 import importlib.util
+import os
 import re
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from edgepack.bundle.contract import Variant
@@ -24,6 +27,7 @@ _PACKAGES: Final = {
     LITERT: ("ai_edge_litert", "ai-edge-litert"),
     TFLITE_RUNTIME: ("tflite_runtime", "tflite-runtime"),
 }
+_MAPPED_BYTES: Final = 1 << 20
 _BUILT_IN: Final = re.compile(r"[A-Z][A-Z0-9_]*", re.ASCII)
 # Operators of its own that the interpreter has under custom names.
 _CUSTOM: Final = frozenset(
@@ -77,20 +81,45 @@ class TfliteEngine:
         """Load the first file of the variant."""
         self.check(variant)
         found = self._installed()
-        path = variant.files[0]
-        data = files[path]
+        data = files[variant.files[0]]
         if found == TFLITE_RUNTIME:
-            # It follows offsets without looking: a damaged file would end the process.
-            try:
-                read_tflite(data)
-            except EngineError as exc:
-                raise EngineError(f"{found} cannot load {path}: {exc}") from exc
+            _check_offsets(data, variant)
         module = _import(found)
 
         def make() -> Any:  # noqa: ANN401  (it ships no types)
             return module.Interpreter(model_content=data, num_threads=options.threads)
 
         return TfliteSession(make, variant)
+
+    def maps(self, variant: Variant) -> bool:
+        """Whether the file is large: the kernels pack its weights anew, and need no other copy."""
+        return variant.size_bytes >= _MAPPED_BYTES
+
+    def open_on_disk(self, path: Path, variant: Variant, options: SessionOptions) -> Session:
+        """Map the file where it lies."""
+        self.check(variant)
+        found = self._installed()
+        try:
+            if found == TFLITE_RUNTIME:
+                _check_offsets(path.read_bytes(), variant)
+            held = os.open(path, os.O_RDONLY)
+        except OSError as exc:
+            raise EngineError(f"{found} cannot map {path}: {exc.strerror}") from exc
+        module = _import(found)
+
+        def make() -> Any:  # noqa: ANN401  (it ships no types)
+            # A second caller's interpreter is made when the file may be deleted already.
+            again = Path(f"/proc/self/fd/{held}")
+            place = again if again.exists() else path
+            return module.Interpreter(model_path=str(place), num_threads=options.threads)
+
+        try:
+            session = TfliteSession(make, variant)
+        except EngineError:
+            os.close(held)
+            raise
+        weakref.finalize(session, os.close, held)
+        return session
 
     def _installed(self) -> str:
         for name in self._choice:
@@ -99,6 +128,14 @@ class TfliteEngine:
         raise EngineMissingError(
             f"{self.name} is not installed: pip install 'edgepack[agent-tflite]'"
         )
+
+
+def _check_offsets(data: bytes, variant: Variant) -> None:
+    """Look where the predecessor does not: a damaged file would end the process."""
+    try:
+        read_tflite(data)
+    except EngineError as exc:
+        raise EngineError(f"{TFLITE_RUNTIME} cannot load {variant.files[0]}: {exc}") from exc
 
 
 def _import(name: str) -> Any:  # noqa: ANN401  (it ships no types)

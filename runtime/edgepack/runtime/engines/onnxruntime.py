@@ -121,6 +121,10 @@ class OnnxRuntimeEngine:
                 return _session(path, settings, variant)
         return _session(model, settings, variant)
 
+    def maps(self, variant: Variant) -> bool:
+        """Whether it has weights in files of their own: a model file itself is always copied."""
+        return len(variant.files) > 1
+
     def open_on_disk(self, path: Path, variant: Variant, options: SessionOptions) -> Session:
         """Load the first file of the variant; it maps the others."""
         self.check(variant)
