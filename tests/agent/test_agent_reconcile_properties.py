@@ -6,7 +6,7 @@ where a real device has them.
 
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.agent.config import ProbationConfig
@@ -18,7 +18,6 @@ from edgepack.wire.messages import Release
 
 NAMES = ("a", "b")
 DIGESTS = tuple("sha256:" + letter * 64 for letter in "1234")
-SETTINGS = settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 LIMITS = ProbationConfig(max_attempts=2)
 NOW_S = 1_000.0
 MOST_ROUNDS = 40
@@ -148,7 +147,6 @@ class Device:
 BAD = st.sets(st.sampled_from(DIGESTS))
 
 
-@SETTINGS
 @given(devices(), states(generation=9), BAD)
 def test_it_converges(slots, desired, bad):
     """A few rounds, and what is desired runs, or it is known why not."""
@@ -177,7 +175,6 @@ WISHES = st.lists(
 )
 
 
-@SETTINGS
 @given(WISHES)
 def test_no_flapping_installs_for_ever(wishes):
     """However often the state changes, a version that fails is tried a bounded number of times."""
@@ -189,7 +186,6 @@ def test_no_flapping_installs_for_ever(wishes):
     assert device.installs <= entries * LIMITS.max_attempts
 
 
-@SETTINGS
 @given(devices(), states(generation=9), BAD)
 def test_what_was_proven_answers_after_every_failure(slots, desired, bad):
     """A model whose proven version is good has one that answers, as long as it is here."""
@@ -205,7 +201,6 @@ def test_what_was_proven_answers_after_every_failure(slots, desired, bad):
         assert device.slots[key].confirmed is not None
 
 
-@SETTINGS
 @given(devices(), states(generation=9))
 def test_what_nobody_asked_for_is_not_installed(slots, desired):
     """Offers wait for a person, challengers for a proven model that is not they themselves."""
