@@ -204,6 +204,26 @@ def test_a_throttle_lets_its_rate_through():
     assert 9.0 <= now[0] <= 10.0
 
 
+def test_a_low_rate_reads_a_little_often():
+    """Never so much at once that the server would see a minute of silence."""
+    waits = []
+
+    class Noted(Throttle):
+        def delay_s(self, size_bytes):
+            waits.append(size_bytes)
+            return 0.0
+
+    body = bytes(40_000)
+    answer = head("200 OK", f"Content-Length: {len(body)}") + body
+    with Answering(lambda _, connection, __: connection.sendall(answer)) as server:
+        client = HttpClient(NO_PROXY, Noted(8_000))
+        with client.request("GET", parse_url(server.url)) as response:
+            assert body == response.read_all(100_000, "body")
+        client.close()
+    assert len(answer) == sum(waits)
+    assert max(waits) <= 2_000
+
+
 class Tunnel:
     """A proxy that knows CONNECT only."""
 

@@ -30,7 +30,8 @@ class _GuardedReader(io.RawIOBase):
         self._connection.settimeout(self._guard.allowed_s())
         started_s = now_s()
         try:
-            size_bytes: int = self._raw.readinto(buffer) or 0
+            with memoryview(buffer) as whole, whole[: self._guard.piece_bytes] as piece:
+                size_bytes: int = self._raw.readinto(piece) or 0
         except TimeoutError:
             self._guard.stalled()
             raise

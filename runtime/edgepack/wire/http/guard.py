@@ -10,6 +10,8 @@ from edgepack.wire.http.settings import HttpSettings
 from edgepack.wire.throttle import Throttle
 
 _MAX_HEAD_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
+_LEAST_PIECE_BYTES = 1024
 
 
 class Guard:
@@ -77,6 +79,13 @@ class Guard:
         """How long the next read may wait, in seconds."""
         self.check()
         return max(0.01, self._stall_s - self._waited_s)
+
+    @property
+    def piece_bytes(self) -> int:
+        """The largest read: at a low rate a little often, lest the server sees a long silence."""
+        if self._throttle is None:
+            return _PIECE_BYTES
+        return min(_PIECE_BYTES, max(_LEAST_PIECE_BYTES, int(self._throttle.bytes_s / 4)))
 
     def received(self, size_bytes: int, waited_s: float) -> None:
         """Account for one read.
