@@ -1,5 +1,6 @@
 """A device maps the weights of a large model from its store instead of reading them."""
 
+import asyncio
 import sys
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 from support.large_weights import WIDTH, stored, write_large
 
-from edgepack.agent.install.slot import Installed
-from edgepack.agent.serve.registry import _load
+from edgepack.agent.config import DriftConfig
+from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.install.transitions import Phase
+from edgepack.agent.serve.registry import Registry, _load
 from edgepack.bundle.errors import DigestError
 from edgepack.wire.messages import Release
 
@@ -61,3 +64,28 @@ def test_a_damaged_store_is_found_when_the_agent_loads(store):
 
     with pytest.raises(DigestError, match="has the digest"):
         _load(installed, folder)
+
+
+def test_a_store_is_hashed_again_after_an_unclean_stop_only(store):
+    """A load of 100 MB must not wait for its digest each time; sizes are always compared."""
+    folder, installed, weights = store
+    slot = Slot(name="large", phase=Phase.CONFIRMED, active=installed, confirmed=installed)
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 0x80
+    weights.chmod(0o644)
+    weights.write_bytes(data)
+
+    def serve(*, unclean: bool) -> None:
+        registry = Registry(DriftConfig())
+        registry.distrusts_disk = unclean
+        try:
+            asyncio.run(registry.serve(slot, folder))
+        finally:
+            registry.close()
+
+    serve(unclean=False)
+    with pytest.raises(DigestError, match="has the digest"):
+        serve(unclean=True)
+    weights.write_bytes(data[:-1])
+    with pytest.raises(DigestError, match="bytes, got"):
+        serve(unclean=False)
