@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_a_regression_has_a_value():
         {"value": np.array([2.5], np.float32)}, contract(MATRIX, task=Task.REGRESSION)
     )
     assert (2.5, None) == (answer.value, answer.label)
+
+
+def test_several_labels_have_the_names_of_their_targets():
+    """A model that labels a row several times answers each target under its own name."""
+    spec = TensorSpec(
+        name="label", datatype=Datatype.BYTES, shape=(-1, 2), feature_names=("pump", "valve")
+    )
+    named = replace(contract(MATRIX, task=Task.GENERIC), outputs=(spec,))
+    labels = np.array([["worn", "shut"], ["ok", "open"]], np.object_)
+    outputs = {"label": labels, "probabilities_0": np.zeros((2, 2), np.float32)}
+    fields = to_answer(outputs, named).fields()
+    assert {"label_pump": "worn", "label_valve": "shut"} == {
+        key: value for key, value in fields.items() if value is not None
+    }
 
 
 def test_nan_in_an_output_is_null_in_json():

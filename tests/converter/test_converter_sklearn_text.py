@@ -10,7 +10,6 @@ from converter_models import opened, save
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -93,14 +92,6 @@ def test_float64_inside_is_not_quantized(tmp_path: Path) -> None:
     report = convert(ConvertRequest(model=path, data=data, label="target", output=tmp_path / "out"))
     assert ["onnx-fp32"] == [item.name for item in report.variants if item.kept]
     assert model.predict(rows).tolist() == _answers(report, data)
-
-
-def test_several_labels_are_refused() -> None:
-    """A model of several labels a row is refused in one line."""
-    rows = np.random.default_rng(0).normal(size=(60, 3))
-    model = MultiOutputClassifier(LogisticRegression()).fit(rows, (rows[:, :2] > 0).astype(int))
-    with pytest.raises(UnsupportedModelError, match="2 labels a row; edgepack takes one"):
-        SklearnModel(model)
 
 
 def _halved(values: Any) -> Any:

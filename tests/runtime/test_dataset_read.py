@@ -131,6 +131,18 @@ def test_the_label_is_taken_out(tmp_path: Path) -> None:
     assert ["b", "kind"] == list(found.arrays)
 
 
+def test_several_labels_are_taken_out(tmp_path: Path) -> None:
+    """Columns that are joined by a comma are one truth of two columns; text keeps its zeros."""
+    path = csv(tmp_path, "x,pump,valve\n1,007,ok\n2,7,shut\n")
+    found = read_dataset(path, label="pump,valve")
+    assert found.truth is not None
+    assert [["007", "ok"], ["7", "shut"]] == found.truth.tolist()
+    assert ("pump", "valve") == found.truth_columns
+    assert ["x"] == list(found.arrays)
+    with pytest.raises(DatasetError, match="label 'gone' is not in"):
+        read_dataset(path, label="pump,gone")
+
+
 BAD_CSV = {
     "empty": (b"", "is empty"),
     "header only": (b"a,b\n", "has a header and no rows"),

@@ -29,9 +29,9 @@ from edgepack.runtime import (
 )
 from edgepack.runtime.dataset_inputs import read_for_model, to_inputs
 from edgepack.runtime.engines import engine_named
-from edgepack.runtime.figures import r2, same_labels
+from edgepack.runtime.figures import r2, rows_agreeing, same_labels
 from edgepack.runtime.labels import numbered
-from edgepack.runtime.parity import labels_of
+from edgepack.runtime.parity import labels_of, several_labels_of
 from edgepack.runtime.tensors import Array
 from edgepack.trust import strict_json
 from edgepack.trust.decode import decode, encode
@@ -170,24 +170,28 @@ def score(model: Model, path: Path, label: str | None) -> Accuracy | None:
     outputs = {
         spec.name: np.concatenate([p[spec.name] for p in parts]) for spec in contract.outputs
     }
+    several = several_labels_of(contract.task, outputs)
+    if several is not None and dataset.truth.shape == several.shape:
+        truth = dataset.truth_like(several)
+        right = int(rows_agreeing(dataset.truth if truth is None else truth, several).sum())
+        return _accuracy(right, dataset.rows)
     if contract.task is Task.CLASSIFICATION or _tells_outliers(contract.task, dataset.truth):
         labels = labels_of(outputs, contract.class_names)
         truth = dataset.truth_like(labels)
         truth = numbered(dataset.truth if truth is None else truth, labels, contract.class_names)
         right = int(same_labels(truth, labels).sum())
-        low, high = wilson_interval(right, dataset.rows)
-        return Accuracy(
-            rows=dataset.rows,
-            accuracy=right / dataset.rows,
-            accuracy_low=low,
-            accuracy_high=high,
-        )
+        return _accuracy(right, dataset.rows)
     value = outputs[contract.outputs[0].name]
     if contract.task is not Task.REGRESSION or value.size != dataset.truth.size:
         return None
     number = dataset.truth.reshape(value.shape).astype(np.float64)
     mae = float(np.abs(number - value).mean())
     return Accuracy(rows=dataset.rows, r2=r2(number, value), mae=mae)
+
+
+def _accuracy(right: int, rows: int) -> Accuracy:
+    low, high = wilson_interval(right, rows)
+    return Accuracy(rows=rows, accuracy=right / rows, accuracy_low=low, accuracy_high=high)
 
 
 def _tells_outliers(task: Task, truth: Array) -> bool:

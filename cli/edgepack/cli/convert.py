@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label",
         metavar="COLUMN",
-        help="column or array of the true answers (default: y, label or target of an npz)",
+        help="column or array of the true answers, a,b for several (default: y, label or target of "
+        "an npz)",
     )
     parser.add_argument(
         "-o",

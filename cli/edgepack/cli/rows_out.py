@@ -1,6 +1,7 @@
 """Writing predictions to a file, batch by batch: CSV, JSON lines, Parquet or npz.
 
-Outputs become flat columns: `label`, `p_CLASS` for each probability, `value`, or `NAME_INDEX`.
+Outputs become flat columns: `label`, `p_CLASS` for each probability, `value`, or `NAME_INDEX`;
+`label_TARGET` where a model gives several labels a row and the contract names them.
 """
 
 import csv
@@ -33,12 +34,15 @@ def flat_columns(outputs: Mapping[str, NDArray[Any]], contract: Contract) -> Col
         Column → array (N,), in the order of the outputs.
     """
     columns: Columns = {}
+    features = {spec.name: spec.feature_names for spec in contract.outputs}
     for name, array in outputs.items():
         flat = array.reshape(len(array), -1)
         if array.ndim == 1 or flat.shape[1] == 1:
             columns[name] = flat[:, 0] if array.ndim > 1 else array
             continue
-        names = [f"{name}_{index}" for index in range(flat.shape[1])]
+        known = features.get(name, ())
+        ends = known if len(known) == flat.shape[1] else range(flat.shape[1])
+        names = [f"{name}_{end}" for end in ends]
         if name == "probabilities" and len(contract.class_names) == flat.shape[1]:
             names = [f"p_{label}" for label in contract.class_names]
         columns.update(zip(names, flat.T, strict=True))

@@ -26,6 +26,7 @@ from edgepack.converter.split import Split, split_rows
 from edgepack.converter.truth import fit_truth, names_of_folders
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.golden import Golden
+from edgepack.runtime.parity import several_labels_of
 from edgepack.runtime.preprocess import apply_steps
 from edgepack.runtime.tensors import DTYPES, Array
 
@@ -113,7 +114,9 @@ def prove(
         version=identity[1],
         task=task,
         inputs=_with_ranges(matched),
-        outputs=output_specs(expected, as_given=bool(facts.outputs)),
+        outputs=_with_columns(
+            output_specs(expected, as_given=bool(facts.outputs)), task, expected, dataset
+        ),
         class_names=facts.class_names,
         tolerances=request.tolerances,
         pre=render_steps(raw.steps),
@@ -170,6 +173,19 @@ def _truth(
         return None, ()
     whole, notes = fit_truth(truth, task, expected, facts.class_names)
     return None if whole is None else whole[split.held_out], notes
+
+
+def _with_columns(
+    specs: tuple[TensorSpec, ...], task: Task, expected: Mapping[str, Array], dataset: Dataset
+) -> tuple[TensorSpec, ...]:
+    """Several labels a row are called as the columns of their truths are."""
+    several = several_labels_of(task, expected)
+    columns = dataset.truth_columns
+    if several is None or several.shape[1] != len(columns):
+        return specs
+    return tuple(
+        replace(spec, feature_names=columns) if spec.name == "label" else spec for spec in specs
+    )
 
 
 def _check_steps_keep_nan(draft: Draft, raw: RawInputs) -> None:

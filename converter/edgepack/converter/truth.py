@@ -7,6 +7,7 @@ import numpy as np
 from edgepack.bundle.contract import Datatype, Task
 from edgepack.converter.errors import UnfitDataError
 from edgepack.runtime.labels import classes_of, numbered
+from edgepack.runtime.parity import several_labels_of
 from edgepack.runtime.tensors import Array
 
 _MAX_SHOWN = 5
@@ -36,6 +37,9 @@ def fit_truth(
         return _numbers(truth, outputs["value"]), ()
     if task is Task.OUTLIER and truth.dtype.kind in "iuf" and set(truth.tolist()) <= {-1, 1}:
         return truth.astype(np.int64), ()
+    several = several_labels_of(task, outputs)
+    if several is not None:
+        return _several(truth, several), ()
     return None, (f"the label is not used: there is no truth for {task.value}",)
 
 
@@ -105,6 +109,24 @@ def _classes(
     if unknown:
         return fitted, (f"the label has classes that the model never gives: {_shown(unknown)}",)
     return fitted, ()
+
+
+def _several(truth: Array, labels: Array) -> Array:
+    """One column of truths for each of the model's labels."""
+    found = truth.reshape(len(truth), -1)
+    if found.shape[1] != labels.shape[1]:
+        raise UnfitDataError(
+            f"the model gives {labels.shape[1]} labels a row: name as many columns of truths "
+            f"(--label a,b), got {found.shape[1]}"
+        )
+    _refuse_missing(found)
+    columns = [found[:, target] for target in range(found.shape[1])]
+    fit = _as_text if labels.dtype == np.object_ else _as_whole_numbers
+    return np.stack([fit(column) for column in columns], axis=1)
+
+
+def _as_whole_numbers(truth: Array) -> Array:
+    return _as_whole(truth, ())
 
 
 def _refuse_missing(truth: Array) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgepack.runtime.dataset_csv import read_csv
 from edgepack.runtime.dataset_numpy import read_npy, read_npz
 from edgepack.runtime.dataset_parquet import read_parquet
+from edgepack.runtime.dataset_truth import take_truths
 from edgepack.runtime.errors import DatasetError
 
 MAX_FILE_BYTES = 2**31
@@ -46,7 +47,8 @@ class Dataset:
         unreadable: Column → why it cannot be used; an error only for who needs that column.
         texts: Column of numbers → its cells as the file writes them ("007"), where that differs:
             for a model that takes the column as text.
-        truth_text: The same of the truth, (N,), or None.
+        truth_text: The same of the truth, or None.
+        truth_columns: The names of the columns that the truth was taken from.
         names: Of a folder: the file of each row, "cats/1.png".
         classes: Of a folder with one subfolder a class: their names, sorted, as the loaders of
             Keras and PyTorch number them.
@@ -62,6 +64,7 @@ class Dataset:
     unreadable: dict[str, str] = field(default_factory=dict)
     texts: dict[str, Array] = field(default_factory=dict)
     truth_text: Array | None = None
+    truth_columns: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
     rate_hz: int | None = None
@@ -104,8 +107,9 @@ def read_dataset(
 
     Args:
         path: The file or folder.
-        label: The column (or array) that holds the true answers. Without it an npz or
-            safetensors file's `y`, `label` or `target` is taken, and a table has none.
+        label: The column (or array) that holds the true answers; "a,b" are two columns, for
+            models that give several answers a row. Without it an npz or safetensors file's `y`,
+            `label` or `target` is taken, and a table has none.
         image_size: Height and width that a folder's images are resized to, in pixels; without it
             all must have one size.
         mixed_size: The same, for a folder in which they have several.
@@ -128,7 +132,18 @@ def read_dataset(
     head, size_bytes, digest = _look(path)
     raw = _read(path, head, size_bytes)
     arrays = {_ALIASES.get(name, name): array for name, array in raw.arrays.items()}
-    truth = _take_truth(arrays, raw, label, path)
+    truths = None
+    wanted = _label_of(arrays, raw, label)
+    if wanted is not None:
+        truths = take_truths(
+            arrays,
+            wanted,
+            named=raw.named,
+            texts=raw.texts,
+            unreadable=raw.unreadable,
+            file=path.name,
+        )
+    truth = None if truths is None else truths.truth
     if not arrays:
         raise DatasetError(f"{path.name} must have at least one column besides the label, got none")
     rows = _common_rows(arrays, truth, path)
@@ -143,7 +158,8 @@ def read_dataset(
         format=raw.format,
         unreadable={key: why for key, why in raw.unreadable.items() if key != label},
         texts={name: text for name, text in raw.texts.items() if name in arrays},
-        truth_text=None if label is None else raw.texts.get(label),
+        truth_text=None if truths is None else truths.text,
+        truth_columns=() if truths is None else truths.columns,
     )
 
 
@@ -236,22 +252,10 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
     return dict(arrays)
 
 
-def _take_truth(
-    arrays: dict[str, Array], raw: RawColumns, label: str | None, path: Path
-) -> Array | None:
-    if label is None:
-        if raw.format not in ("npz", "safetensors") or len(arrays) < 2:
-            return None
-        label = next((key for key in TRUTH_KEYS if key in arrays), None)
-        if label is None:
-            return None
-    if label in raw.unreadable:
-        raise DatasetError(f"label {label!r} of {path.name}: {raw.unreadable[label]}")
-    if label not in arrays or not raw.named:
-        names = ", ".join(map(repr, list(arrays)[:_MAX_NAMES_SHOWN])) if raw.named else "no names"
-        raise DatasetError(f"label {label!r} is not in {path.name}, which has {names}")
-    truth = arrays.pop(label)
-    return truth[:, 0] if truth.ndim == 2 and truth.shape[1] == 1 else truth
+def _label_of(arrays: dict[str, Array], raw: RawColumns, label: str | None) -> str | None:
+    if label is not None or raw.format not in ("npz", "safetensors") or len(arrays) < 2:
+        return label
+    return next((key for key in TRUTH_KEYS if key in arrays), None)
 
 
 def _common_rows(arrays: dict[str, Array], truth: Array | None, path: Path) -> int:

@@ -26,6 +26,19 @@ def agreement(expected: Array, got: Array) -> float:
     return float(same_labels(expected.reshape(-1), got.reshape(-1)).mean())
 
 
+def rows_agreeing(expected: Array, got: Array) -> Array:
+    """Which rows have all their labels the same.
+
+    Returns:
+        bool (N,).
+
+    >>> rows_agreeing(np.array([[1, 0], [1, 1]]), np.array([[1, 0], [1, 0]])).tolist()
+    [True, False]
+    """
+    rows: Array = same_labels(expected, got).reshape(len(expected), -1).all(axis=1)
+    return rows
+
+
 def largest_difference(expected: Array, got: Array) -> float:
     """Largest |got - expected| where both are finite; 0 where none are."""
     first, second = _both_finite(expected, got)

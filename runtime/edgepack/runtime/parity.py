@@ -27,6 +27,7 @@ from edgepack.runtime.figures import (
     largest_relative_error,
     nonfinite_mismatches,
     r2,
+    rows_agreeing,
     same_labels,
     sqnr_db,
 )
@@ -77,8 +78,8 @@ def compare(
 
     Returns:
         The figures and the verdict. The metric is "within_tolerance" for float variants, else
-        "agreement" (classification, outlier, clustering), "r2" (numbers) or "max_rel_error" (a
-        model without float outputs).
+        "agreement" (classification, outlier, clustering, several labels a row), "r2" (numbers) or
+        "max_rel_error" (a model without float outputs).
 
     Raises:
         ParityError: Names, shapes or kinds differ, or there are no rows.
@@ -93,7 +94,7 @@ def compare(
         limit = 1.0 if bound is None else bound
         figures["rows_outside"] = float(rows - inside.sum())
     else:
-        metric = _metric(task, figures)
+        metric = _metric(task, figures, expected)
         value = figures[metric]
         best = tolerances.max_drop if metric == "max_rel_error" else 1 - tolerances.max_drop
         limit = best if bound is None else bound
@@ -195,6 +196,15 @@ def _figures(
             kind = "probability" if name == "probabilities" else name
             figures[f"max_{kind}_difference"] = largest_difference(expected[name], got[name])
         return figures
+    several = several_labels_of(task, expected)
+    if several is not None:
+        figures["agreement"] = float(rows_agreeing(several, got["label"]).mean())
+        if truth is not None:
+            figures["accuracy_original"] = float(rows_agreeing(truth, several).mean())
+            figures["accuracy"] = float(rows_agreeing(truth, got["label"]).mean())
+        for name in floats:
+            figures[f"max_{name}_difference"] = largest_difference(expected[name], got[name])
+        return figures
     figures["max_rel_error"] = max(
         (largest_relative_error(expected[name], got[name]) for name in floats), default=0.0
     )
@@ -209,6 +219,18 @@ def _figures(
             figures["r2_truth_original"] = r2(truth, expected[value])
             figures["r2_truth"] = r2(truth, got[value])
     return figures
+
+
+def several_labels_of(task: Task, outputs: Mapping[str, Array]) -> Array | None:
+    """The labels (N, T) of a model that labels each row several times; None of all others.
+
+    Such a model's task is generic, and beside "label" it gives nothing but probabilities.
+    """
+    label = outputs.get("label")
+    if task is not Task.GENERIC or label is None or label.ndim != 2 or label.dtype.kind == "f":
+        return None
+    others = (name for name in outputs if name != "label")
+    return label if all(name.startswith("probabilities") for name in others) else None
 
 
 def labels_of(outputs: Mapping[str, Array], class_names: Sequence[str] = ()) -> Array:
@@ -228,8 +250,8 @@ def labels_of(outputs: Mapping[str, Array], class_names: Sequence[str] = ()) -> 
     raise ParityError(f"outputs must have a label or scores, got {', '.join(outputs)}")
 
 
-def _metric(task: Task, figures: Mapping[str, float]) -> str:
-    if task in _LABEL_TASKS:
+def _metric(task: Task, figures: Mapping[str, float], expected: Mapping[str, Array]) -> str:
+    if task in _LABEL_TASKS or several_labels_of(task, expected) is not None:
         return "agreement"
     return "r2" if "r2" in figures else "max_rel_error"
 

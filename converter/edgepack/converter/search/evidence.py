@@ -20,8 +20,8 @@ from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.search.verdict import first_numbers, rows_alike
 from edgepack.monitor.quality import wilson_interval
 from edgepack.runtime.errors import EngineError, InputError, ParityError
-from edgepack.runtime.figures import same_labels, sqnr_db
-from edgepack.runtime.parity import labels_of
+from edgepack.runtime.figures import rows_agreeing, same_labels, sqnr_db
+from edgepack.runtime.parity import labels_of, several_labels_of
 from edgepack.runtime.tensors import Array
 from edgepack.trust import strict_json
 from edgepack.trust.decode import encode
@@ -97,6 +97,8 @@ def render(found: dict[str, JsonValue], proven: ProvenModel) -> bytes:
 def _quality(proof: Proof, outputs: Mapping[str, Array]) -> dict[str, JsonValue]:
     """Against the truth, where it is known."""
     truth = proof.held_out.truth
+    if truth is not None and several_labels_of(proof.draft.task, outputs) is not None:
+        return _several(truth, outputs["label"], proof)
     if truth is None or proof.draft.task not in (Task.CLASSIFICATION, Task.REGRESSION):
         return {}
     if proof.draft.task is Task.REGRESSION:
@@ -123,6 +125,26 @@ def _quality(proof: Proof, outputs: Mapping[str, Array]) -> dict[str, JsonValue]
         "accuracy": {"value": float(right.mean()), "interval": [low, high]},
         "recall": recall,
         "confusion": {"truth": list(names), "answer": list(classes), "counts": counts},
+    }
+
+
+def _several(truth: Array, labels: Array, proof: Proof) -> dict[str, JsonValue]:
+    """Of models that label a row several times: all labels of a row, and each target alone."""
+    right = rows_agreeing(truth, labels)
+    spec = next(item for item in proof.draft.outputs if item.name == "label")
+    names = spec.feature_names or tuple(f"label_{target}" for target in range(labels.shape[1]))
+    each = same_labels(truth, labels).reshape(labels.shape)
+    targets: dict[str, JsonValue] = {}
+    for target, name in list(enumerate(names))[:_MOST_CLASSES]:
+        hits = int(each[:, target].sum())
+        interval = list(wilson_interval(hits, len(each)))
+        targets[name] = {"value": hits / len(each), "interval": list(interval)}
+    return {
+        "accuracy": {
+            "value": float(right.mean()),
+            "interval": list(wilson_interval(int(right.sum()), len(right))),
+        },
+        "targets": targets,
     }
 
 
@@ -227,6 +249,9 @@ def _change(proof: Proof, before: Mapping[str, Array], after: Mapping[str, Array
         names = proof.draft.class_names
         return float(1 - same_labels(labels_of(before, names), labels_of(after, names)).mean())
     name = first_numbers(before)
+    several = several_labels_of(proof.draft.task, before)
+    if several is not None:
+        return float(1 - rows_agreeing(several, after["label"]).mean())
     if name is None:
         return float(1 - rows_alike(before, after).mean())
     first = before[name].astype(np.float64)
@@ -276,6 +301,10 @@ def _score(proof: Proof, whole: Mapping[str, Array], got: Mapping[str, Array], r
         expected = truth[:rows] if known and truth is not None else labels_of(whole, names)
         return float(same_labels(expected, labels_of(got, names)).mean())
     name = first_numbers(whole)
+    several = several_labels_of(proof.draft.task, whole)
+    if several is not None:
+        labels = several if truth is None else truth[:rows]
+        return float(rows_agreeing(labels, got["label"]).mean())
     if name is None:
         return float(rows_alike(whole, got).mean())
     known = truth is not None and proof.draft.task is Task.REGRESSION

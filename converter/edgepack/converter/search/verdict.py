@@ -20,8 +20,8 @@ from edgepack.converter.errors import one_line
 from edgepack.converter.parity import HeldOut, answers_of
 from edgepack.monitor.quality import wilson_interval
 from edgepack.runtime.errors import EngineError, InputError, ParityError
-from edgepack.runtime.figures import same_labels
-from edgepack.runtime.parity import FLOAT_PRECISIONS, compare, labels_of
+from edgepack.runtime.figures import rows_agreeing, same_labels
+from edgepack.runtime.parity import FLOAT_PRECISIONS, compare, labels_of, several_labels_of
 from edgepack.runtime.tensors import Array
 
 RESAMPLES: Final = 1000
@@ -126,6 +126,8 @@ def _metric_name(draft: Draft, held_out: HeldOut) -> str:
     has_truth = held_out.truth is not None
     if draft.task is Task.CLASSIFICATION or (draft.task is Task.OUTLIER and has_truth):
         return "accuracy" if has_truth else "agreement"
+    if several_labels_of(draft.task, held_out.expected) is not None:
+        return "accuracy of all labels" if has_truth else "agreement of all labels"
     if draft.task in _LABEL_TASKS:
         return "agreement"
     return "R² to the truth" if has_truth and draft.task is Task.REGRESSION else "R²"
@@ -143,6 +145,12 @@ def _drop(draft: Draft, held_out: HeldOut, got: Mapping[str, Array]) -> tuple[fl
             right = same_labels(truth, labels).astype(np.float64)
             lost = right - same_labels(truth, ours).astype(np.float64)
         return _mean_interval(lost)
+    several = several_labels_of(draft.task, held_out.expected)
+    if several is not None:
+        if truth is None:
+            return _mean_interval(1.0 - rows_agreeing(several, got["label"]).astype(np.float64))
+        right = rows_agreeing(truth, several).astype(np.float64)
+        return _mean_interval(right - rows_agreeing(truth, got["label"]).astype(np.float64))
     name = first_numbers(held_out.expected)
     if name is None:
         return _mean_interval(1.0 - rows_alike(held_out.expected, got))

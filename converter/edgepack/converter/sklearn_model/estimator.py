@@ -20,6 +20,10 @@ from edgepack.converter.sklearn_model.columns import (
 from edgepack.converter.sklearn_model.export import export_onnx
 from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
 from edgepack.converter.sklearn_model.own_categories import as_categories, own_categories
+from edgepack.converter.sklearn_model.several_labels import (
+    gives_several_labels,
+    several_answers,
+)
 from edgepack.converter.sources.source import Exported, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
 
@@ -106,6 +110,8 @@ def _as_objects(parts: Sequence[Array]) -> list[Array]:
 
 
 def _task(model: Any) -> Task:  # noqa: ANN401
+    if gives_several_labels(model):
+        return Task.GENERIC
     if base.is_classifier(model):
         return Task.CLASSIFICATION
     if base.is_regressor(model):
@@ -134,6 +140,8 @@ def _answers(model: Any, task: Task, rows: Any) -> dict[str, Array]:  # noqa: AN
         found = model.transform(rows)
         dense = found.toarray() if hasattr(found, "toarray") else np.asarray(found)
         return {"value": np.asarray(dense, dtype=np.float64)}
+    if gives_several_labels(model):
+        return several_answers(model, rows)
     answer = np.asarray(model.predict(rows))
     if task is Task.REGRESSION:
         value = answer.astype(np.float64)
@@ -169,11 +177,6 @@ def _as_labels(labels: Array) -> Array:
 
 
 def _class_names(classes: Any) -> tuple[str, ...]:  # noqa: ANN401
-    if isinstance(classes, list):
-        raise UnsupportedModelError(
-            f"the model gives {len(classes)} labels a row; edgepack takes one: train one "
-            "model for each label"
-        )
     return tuple(str(label) for label in _as_labels(np.asarray(classes)).tolist())
 
 

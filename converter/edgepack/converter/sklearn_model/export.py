@@ -31,6 +31,10 @@ from edgepack.converter.sklearn_model.converters.transformers import as_transfor
 from edgepack.converter.sklearn_model.held_encoders import number_held_texts
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
 from edgepack.converter.sklearn_model.own_categories import number_categories, own_categories
+from edgepack.converter.sklearn_model.several_labels import (
+    gives_several_labels,
+    probability_names,
+)
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish
 from edgepack.runtime.tensors import DTYPES
 
@@ -147,6 +151,8 @@ def _output_names(
     """Contract name → tensor; skl2onnx gives a label first and scores second."""
     found = [output.name for output in onnx_model.graph.output]
     place = {"label": 0, "value": 0, "probabilities": 1, "scores": 1}
+    if gives_several_labels(model):
+        place |= {name: index for index, name in enumerate(probability_names(model), start=1)}
     missing = [name for name in outputs if place[name] >= len(found)]
     if missing:
         raise UnsupportedModelError(f"skl2onnx gives no {missing[0]} for {type(model).__name__}")

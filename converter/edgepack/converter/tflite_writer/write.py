@@ -76,7 +76,9 @@ def write_tflite(
         exported.data, rows, [item.tensor for item in exported.facts.outputs], batch
     )
     for item in exported.facts.outputs:
-        if item.name == _LABEL:  # some exports give the labels as one row
+        count = len(next(iter(rows.values())))
+        if item.name == _LABEL and expected[item.tensor].size == count:
+            # some exports give the labels as one row
             expected[item.tensor] = expected[item.tensor].reshape(-1)
     wanted = _wanted(model, exported, rows, expected, class_names)
     found = trace(model, rows, [item.tensor for item in wanted])

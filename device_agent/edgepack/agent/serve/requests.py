@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepack.bundle.contract import Contract, Datatype, Nonfinite, Task, TensorSpec
 from edgepack.runtime.errors import InputError
+from edgepack.runtime.parity import several_labels_of
 from edgepack.runtime.tensors import DTYPES, Array, datatype_of, fits
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.infer import InferRequest, WireTensor
@@ -24,13 +25,13 @@ class Answer:
         label: The class, for tasks that give one.
         confidence: Largest probability, in 0..1, if the model gives probabilities.
         value: The number, for a regressor with one target.
-        values: Every number of a small output, by name, for everything else.
+        values: Every number and label of a small output, by name, for everything else.
     """
 
     label: str | None
     confidence: float | None
     value: float | None
-    values: Mapping[str, float]
+    values: Mapping[str, float | str]
 
     def fields(self) -> dict[str, Scalar | None]:
         """The flat fields of `out/prediction`."""
@@ -75,16 +76,27 @@ def to_answer(outputs: Mapping[str, Array], contract: Contract) -> Answer:
     value = outputs.get("value")
     probabilities = outputs.get("probabilities")
     confidence = None if probabilities is None else float(np.max(probabilities[0]))
+    several = several_labels_of(contract.task, outputs)
+    if several is not None:
+        return Answer(None, None, None, _labels(several, contract))
     if label is not None and contract.task is not Task.REGRESSION:
         return Answer(str(label[0]), confidence, None, {})
     if value is not None and value[0].size == 1:
         return Answer(None, None, float(np.ravel(value[0])[0]), {})
-    values: dict[str, float] = {}
+    values: dict[str, float | str] = {}
     for name, array in outputs.items():
         sample = np.ravel(array[0])
         if array.dtype.kind in "fiub" and len(values) + sample.size <= _MAX_FLAT_VALUES:
             values |= {f"{name}_{index}": float(item) for index, item in enumerate(sample)}
     return Answer(None, None, None, values)
+
+
+def _labels(labels: Array, contract: Contract) -> dict[str, float | str]:
+    """The first row's labels, by the names of their targets."""
+    spec = next(item for item in contract.outputs if item.name == "label")
+    targets = spec.feature_names or tuple(map(str, range(labels.shape[1])))
+    found = zip(targets, labels[0].tolist(), strict=True)
+    return {f"label_{target}": str(label) for target, label in list(found)[:_MAX_FLAT_VALUES]}
 
 
 def to_tensors(outputs: Mapping[str, Array]) -> tuple[WireTensor, ...]:

@@ -8,6 +8,7 @@ from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.sklearn_model.converters.kernels import distances, kernel
 from edgepack.converter.sklearn_model.converters.methods import writes
 from edgepack.converter.sklearn_model.converters.writer import Value, Writer
+from edgepack.runtime.tensors import Array
 
 
 def all_distances(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
@@ -56,9 +57,22 @@ def weights_of(writer: Writer, model: Any, near: Value) -> Value:  # noqa: ANN40
 def neighbour_proba(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     """The neighbours' shares of each class."""
     near, places = nearest(writer, model, x, int(model.n_neighbors))
-    classes = len(model.classes_)
-    members = np.eye(classes)[np.asarray(model._y, dtype=np.int64)]
     weights = weights_of(writer, model, near)
+    known = np.asarray(model._y, dtype=np.int64)
+    return shares_of(writer, known, len(model.classes_), places, weights)
+
+
+def shares_of(writer: Writer, known: Array, classes: int, places: Value, weights: Value) -> Value:
+    """The neighbours' shares of each class, floats (N, C).
+
+    Args:
+        writer: Of the graph.
+        known: Classes of the training rows, int64 (M,).
+        classes: How many there are.
+        places: Numbers of the neighbours, int64 (N, k).
+        weights: Theirs, float64 (N, k).
+    """
+    members = np.eye(classes)[known]
     counts = (writer.const(members, np.float64).take(places) * weights.unsqueeze(2)).sum()
     return (counts / counts.sum(keep=True)).floats()
 
@@ -74,7 +88,7 @@ def neighbour_value(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN
     return (found.reshape(-1) if targets.ndim == 1 else found).floats()
 
 
-def _within(writer: Writer, model: Any, x: Value) -> tuple[Value, Value]:  # noqa: ANN401
+def within(writer: Writer, model: Any, x: Value) -> tuple[Value, Value]:  # noqa: ANN401
     """Weights of all training rows, 0 outside the radius, float64 (N, M); their sums (N, 1)."""
     far = all_distances(writer, model, x)
     inside = far <= float(model.radius)
@@ -88,7 +102,7 @@ def _within(writer: Writer, model: Any, x: Value) -> tuple[Value, Value]:  # noq
 @writes("value", "RadiusNeighborsRegressor")
 def radius_value(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     """The mean within the radius; NaN where nothing is."""
-    weights, sums = _within(writer, model, x)
+    weights, sums = within(writer, model, x)
     targets = np.asarray(model._y, dtype=np.float64)
     known = writer.const(targets.reshape(len(targets), -1), np.float64)
     found = (weights @ known) / sums  # 0/0 is NaN
@@ -98,23 +112,47 @@ def radius_value(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
 @writes("proba", "RadiusNeighborsClassifier")
 def radius_proba(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     """The shares of each class within the radius; the outlier label where nothing is."""
-    if model.outlier_label_ is None:
+    label = None if model.outlier_label_ is None else np.ravel(np.asarray(model.outlier_label_))[0]
+    found = within(writer, model, x)
+    known = np.asarray(model._y, dtype=np.int64)
+    return shares_within(writer, found, known, np.asarray(model.classes_), label)
+
+
+def shares_within(
+    writer: Writer,
+    found: tuple[Value, Value],
+    known: Array,
+    classes: Array,
+    outlier_label: Any,  # noqa: ANN401  (any class)
+) -> Value:
+    """The shares of each class within the radius, floats (N, C).
+
+    Args:
+        writer: Of the graph.
+        found: What `within` gave.
+        known: Classes of the training rows, int64 (M,).
+        classes: Their names.
+        outlier_label: The class of rows with nothing near.
+
+    Raises:
+        UnsupportedModelError: That is none of the classes.
+    """
+    if outlier_label is None:
         raise UnsupportedModelError(
             "RadiusNeighborsClassifier without outlier_label refuses rows that have no "
             "neighbours, which a device cannot: set outlier_label"
         )
-    label = np.ravel(np.asarray(model.outlier_label_))[0]
-    where = np.flatnonzero(np.asarray(model.classes_) == label)
+    where = np.flatnonzero(classes == outlier_label)
     if len(where) != 1:
         raise UnsupportedModelError(
-            f"RadiusNeighborsClassifier's outlier_label must be one of its classes, got {label!r}"
+            "RadiusNeighborsClassifier's outlier_label must be one of its classes, got "
+            f"{outlier_label!r}"
         )
-    weights, sums = _within(writer, model, x)
-    classes = len(model.classes_)
-    members = np.eye(classes)[np.asarray(model._y, dtype=np.int64)]
+    weights, sums = found
+    members = np.eye(len(classes))[known]
     counts = weights @ writer.const(members, np.float64)
     nothing = sums.equals(0.0)
-    row = writer.const(np.eye(classes)[where], np.float64)
+    row = writer.const(np.eye(len(classes))[where], np.float64)
     one = writer.const(np.array(1.0), np.float64)
     return writer.where(nothing, row, counts / writer.where(nothing, one, sums)).floats()
 

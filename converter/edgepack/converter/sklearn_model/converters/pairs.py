@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from sklearn import base
 
-from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.sklearn_model.converters.kernels import squared_distances
 from edgepack.converter.sklearn_model.converters.methods import call, offers, writes
 from edgepack.converter.sklearn_model.converters.support_vectors import votes
@@ -22,17 +21,11 @@ def binary_score(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     return call(writer, model, "proba", x).column(1)
 
 
-def _threshold(model: Any) -> float:  # noqa: ANN401
+def score_threshold(model: Any) -> float:  # noqa: ANN401
+    """From which `binary_score` on the second class is meant."""
     if base.is_regressor(model):
         return 0.5
     return 0.0 if offers(model, "decision") else 0.5
-
-
-def _one_label(model: Any) -> None:  # noqa: ANN401
-    if getattr(model, "multilabel_", False):
-        raise UnsupportedModelError(
-            f"{type(model).__name__} was fitted on several labels a row; edgepack takes one"
-        )
 
 
 @writes("decision", "OneVsRestClassifier")
@@ -45,7 +38,6 @@ def rest_decision(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN40
 @writes("proba", "OneVsRestClassifier")
 def rest_proba(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     """Each class's probability, normalised."""
-    _one_label(model)
     found = [call(writer, item, "proba", x).columns([1]) for item in model.estimators_]
     if len(found) == 1:
         return writer.concat([1.0 - found[0], found[0]])
@@ -57,10 +49,9 @@ def rest_proba(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
 @writes("index", "OneVsRestClassifier")
 def rest_index(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     """The class of which its model is surest."""
-    _one_label(model)
     scores = [binary_score(writer, item, x).reshape(-1, 1) for item in model.estimators_]
     if len(scores) == 1:
-        return (scores[0].reshape(-1) > _threshold(model.estimators_[0])).cast(np.int64)
+        return (scores[0].reshape(-1) > score_threshold(model.estimators_[0])).cast(np.int64)
     return writer.concat(scores).argmax()
 
 
@@ -84,7 +75,7 @@ def pair_index(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     found = pair_decision(writer, model, x)
     if len(model.classes_) > 2:
         return found.argmax()
-    return (found > _threshold(model.estimators_[0])).cast(np.int64)
+    return (found > score_threshold(model.estimators_[0])).cast(np.int64)
 
 
 @writes("index", "OutputCodeClassifier")

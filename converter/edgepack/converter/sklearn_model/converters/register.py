@@ -27,8 +27,15 @@ from edgepack.converter.sklearn_model.converters.methods import (
     offers,
     use_fallback,
 )
+from edgepack.converter.sklearn_model.converters.several_labels import several_outputs
 from edgepack.converter.sklearn_model.converters.transformers import AsTransformer
 from edgepack.converter.sklearn_model.converters.writer import TEXT, Value, Writer
+from edgepack.converter.sklearn_model.several_labels import (
+    are_text,
+    gives_several_labels,
+    probability_names,
+    target_classes,
+)
 
 _FAMILIES = (
     "clusters",
@@ -47,6 +54,7 @@ _FAMILIES = (
     "pairs",
     "projections",
     "selectors",
+    "several_labels",
     "splines",
     "support_vectors",
     "texts",
@@ -92,6 +100,8 @@ _OURS_IN_FLOAT64 = frozenset(
         "VarianceThreshold",
     }
 )
+_SEVERAL_ONLY = frozenset({"MLPClassifier"})  # ours writes only those of several labels
+_EITHER = _OURS_IN_FLOAT64 | _SEVERAL_ONLY
 _THEIRS = frozenset({"Pipeline", "ColumnTransformer", "FeatureUnion"})
 _REGISTERED: set[type] = set()
 _METHODS = ("index", "label", "value", "transform", "decision", "proba")
@@ -124,7 +134,7 @@ def register_converters() -> None:
         if old is not None:
             ORIGINALS[kind] = (old, sklearn_parsers_map.get(kind))
         shapes, convert, options = _shapes, _convert, _OPTIONS
-        if old is not None and name in _OURS_IN_FLOAT64:
+        if old is not None and name in _EITHER:
             shapes, convert = _ours_in_float64(old)
             options = {**_OPTIONS, **(get_converter(old).get_allowed_options() or {})}
         update_registered_converter(
@@ -179,6 +189,8 @@ def _named(operator: Any, name: str) -> Iterator[None]:  # noqa: ANN401
 def _is_ours(operator: Any) -> bool:  # noqa: ANN401
     """Whether a family writes it: skl2onnx's imputer forgets the indicators and empty columns."""
     model = operator.raw_operator
+    if type(model).__name__ in _SEVERAL_ONLY or gives_several_labels(model):
+        return gives_several_labels(model)
     if type(model).__name__ == "SimpleImputer" and not _is_text(operator):
         values = np.asarray(model.statistics_, dtype=np.float64)
         if model.add_indicator or np.isnan(values).any():
@@ -206,6 +218,8 @@ def kind_of(model: Any) -> str:  # noqa: ANN401
 
 
 def _output_methods(model: Any) -> list[str]:  # noqa: ANN401
+    if gives_several_labels(model):
+        return ["labels", *probability_names(model)]
     kind = kind_of(model)
     if kind == "index":
         scores = next((name for name in ("proba", "decision") if offers(model, name)), None)
@@ -219,7 +233,7 @@ def _output_methods(model: Any) -> list[str]:  # noqa: ANN401
 
 def _parse(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:  # noqa: ANN401
     name, old = type(model).__name__, ORIGINALS.get(type(model))
-    if old is not None and name in _OURS_IN_FLOAT64:
+    if old is not None and name in _EITHER and not gives_several_labels(model):
         # Which of both converts shows when types are settled; the outputs are the same.
         return _parse_sklearn_simple_model(
             scope, model, _merged(scope, inputs), custom_parsers, alias=f"Edgepack{name}"
@@ -250,6 +264,9 @@ def _type_of(model: Any, method: str, inputs: Any) -> Any:  # noqa: ANN401
     floats = DoubleTensorType if double else FloatTensorType
     if method == "label":
         return Int64TensorType([None])
+    if method == "labels":
+        classes = target_classes(model)
+        return (StringTensorType if are_text(classes) else Int64TensorType)([None, len(classes)])
     if method == "index":
         text = np.asarray(model.classes_).dtype.kind in "OUS"
         return (StringTensorType if text else Int64TensorType)([None])
@@ -286,6 +303,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:  # noqa: ANN401
     x = Value(writer, given.full_name, kind)
     if x.dtype.kind == "i":
         x = x.floats()
+    if gives_several_labels(model):
+        several = several_outputs(writer, model, x)
+        for value, output in zip(several, operator.outputs, strict=True):
+            writer.sink.node(identity(value.name, output.full_name))
+        return
     for method, output in zip(_output_methods(model), operator.outputs, strict=True):
         found = call(writer, model, method, x)
         if method == "index":

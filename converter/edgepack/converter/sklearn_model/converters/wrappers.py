@@ -110,16 +110,6 @@ def chained_value(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN40
     return writer.concat([found[place] for place in order])
 
 
-@writes("proba", "ClassifierChain")
-def chained_labels(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
-    """Several labels a row.
-
-    Raises:
-        UnsupportedModelError: Always: the contract takes one label a row.
-    """
-    raise UnsupportedModelError("ClassifierChain gives several labels a row; edgepack takes one")
-
-
 def _kept(model: Any) -> Any:  # noqa: ANN401
     return np.flatnonzero(model.get_support())
 
