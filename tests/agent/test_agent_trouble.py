@@ -209,3 +209,31 @@ def test_a_prediction_that_is_not_finite_has_no_error(value, monkeypatch):
     served = ServedModel(Installed(release=release, variant="v"), Regressor())
     served.answered("r1", {}, {})
     assert not served.truth(Truth("r1", None, 1.0))
+
+
+def test_a_desired_state_that_comes_twice_is_no_replay(tmp_path):
+    """The second copy waited while the first was judged: nothing is refused."""
+    now_s = int(time.time())
+    desired = Desired(
+        audience=Audience(prefix="edgepack/v1", device="d1"),
+        generation=3,
+        issued_s=now_s,
+        expires_s=now_s + 60,
+    )
+    accepted, refused = [], []
+
+    async def main():
+        worker = FlakyWorker(render_desired(desired))
+        worker.calls = 1  # it is well
+        made = make_desires(tmp_path, worker, accepted, refused)
+        made.deliver(b"envelope")
+        made.deliver(b"envelope")
+        task = asyncio.create_task(made.run())
+        async with asyncio.timeout(5):
+            while not accepted or made._deliveries.qsize():
+                await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(main())
+    assert [desired] == accepted
+    assert [""] == refused

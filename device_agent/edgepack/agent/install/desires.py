@@ -173,7 +173,13 @@ class Desires:
                 logger.info("desired.accepted generation=%d", desired.generation)
                 self._refused("")
                 self._accepted(desired)
-            envelope = await self._deliveries.get()
+            envelope = await self._next()
+
+    async def _next(self) -> bytes:
+        """What was delivered next, but for what was accepted since: brokers say things twice."""
+        while (envelope := await self._deliveries.get()) == self._envelope:
+            self._unchanged()
+        return envelope
 
     async def _judge(self, envelope: bytes) -> tuple[Desired, tuple[str, ...]]:
         if len(envelope) > MAX_CONTROL_BYTES:
