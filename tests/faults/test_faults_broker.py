@@ -15,7 +15,7 @@ from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 
 from edgepack.bundle import open_bundle
 from edgepack.trust import PrivateKey, keygen
-from edgepack.wire.topics import CHUNK_BYTES, DEFAULT_PREFIX, blob_topic
+from edgepack.wire.topics import CHUNK_BYTES, DEFAULT_PREFIX, blob_topic, root_topic
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -181,7 +181,7 @@ def test_a_broker_full_of_rubbish(broker, operator, keys, bundles, tmp_path):
     for payload in rubbish:
         for topic in (topics.infer("tiny"), topics.truth("tiny"), f"{topics.base}/in/cmd/install"):
             operator.publish(topic, payload, retain=True)
-        operator.publish(f"{DEFAULT_PREFIX}/root/1", payload, retain=True)
+        operator.publish(root_topic(DEFAULT_PREFIX, 2), payload, retain=True)
         operator.publish(topics.desired, payload, retain=True)
     operator.publish(poisoned, b"p" * min(CHUNK_BYTES, weights.size_bytes), retain=True)
     agent = ImpatientAgent(tmp_path / "device", keys, broker.port)
