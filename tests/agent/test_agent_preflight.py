@@ -198,6 +198,30 @@ def test_nothing_of_the_weights_is_fetched(tmp_path, change, reason):
     assert sent < 60_000
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c, None),
+        (lambda c: replace(c, device=DeviceRequirements(device_classes=("x",))), "device_class"),
+    ],
+)
+def test_a_file_that_somebody_brings_is_looked_at_too(tmp_path, change, reason):
+    """Before it is unpacked; what is no bundle is said to be none."""
+    path = write_tiny_bundle(tmp_path)
+    other = rewritten(path, change(open_bundle(path).contract))
+    made = fetcher(tmp_path / "state")
+    if reason is None:
+        asyncio.run(made.check_file(other))
+    else:
+        with pytest.raises(RejectedError) as caught:
+            asyncio.run(made.check_file(other))
+        assert reason == caught.value.reason
+    for wrong in (tmp_path / "none", tmp_path):
+        with pytest.raises(RejectedError) as caught:
+            asyncio.run(made.check_file(wrong))
+        assert "bundle_invalid" == caught.value.reason
+
+
 def test_a_full_disk_is_seen_before_the_weights(tmp_path, monkeypatch):
     """What is missing decides, not the size of the file."""
     path = write_tiny_bundle(tmp_path, model=np.random.default_rng(0).bytes(300_000))

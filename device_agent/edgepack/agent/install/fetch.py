@@ -19,6 +19,9 @@ from edgepack.agent.install.preflight import Need, Refusal, judge_contract, judg
 from edgepack.agent.install.sources.find import Sources
 from edgepack.agent.install.sources.source import Source
 from edgepack.bundle import BundleError, Contract, blobs_of_manifest, parse_contract
+from edgepack.bundle.archive import list_archive
+from edgepack.bundle.blobs import ArchiveBlobs, open_regular, read_verified
+from edgepack.bundle.documents import check_document_size
 from edgepack.bundle.errors import UnsupportedError
 from edgepack.bundle.limits import MAX_MANIFEST_BYTES
 from edgepack.bundle.manifest import parse_manifest
@@ -98,6 +101,20 @@ class Fetcher:
                 await asyncio.sleep(_AGAIN_S)
         finally:
             landing.give_up()
+
+    async def check_file(self, path: Path) -> None:
+        """Look whether a local file can be installed here, before it is unpacked.
+
+        Raises:
+            RejectedError: It cannot, or is no bundle.
+            StoreError: The disk does not tell how full it is.
+        """
+        try:
+            contract, need = await asyncio.to_thread(_looked_at, path)
+        except BundleError as exc:
+            raise RejectedError("bundle_invalid", str(exc)) from exc
+        _refuse(judge_contract(contract, await self._device.facts(contract)))
+        _refuse(judge_space(need, self._device.space()))
 
     async def _spread(self, model: DesiredModel) -> None:
         """Put the first try off, so that a fleet does not come all at once."""
@@ -207,6 +224,17 @@ def parsed_contract(data: bytes) -> Contract:
         raise RejectedError("unsupported", str(exc)) from exc
     except BundleError as exc:
         raise RejectedError("bundle_invalid", str(exc)) from exc
+
+
+def _looked_at(path: Path) -> tuple[Contract, Need]:
+    """What a file's contract says, and what unpacking all of it takes."""
+    with open_regular(path) as (file, size_bytes):
+        listing = list_archive(file, size_bytes, path.name)
+    blobs = ArchiveBlobs(path, listing.regions)
+    check_document_size("manifest", listing.model, MAX_MANIFEST_BYTES)
+    manifest = parse_manifest(read_verified(blobs, listing.model))
+    contract = parsed_contract(read_verified(blobs, manifest.contract.blob))
+    return contract, Need(size_bytes=size_bytes, files=len(listing.regions))
 
 
 def _missing(refs: Sequence[BlobRef], landing: Landing) -> list[BlobRef]:

@@ -102,9 +102,11 @@ class Obtainer:
         """Verify a local file and keep its bundle; no slot is touched.
 
         Raises:
-            RejectedError: It is not a bundle that the root of trust accepts.
+            RejectedError: It is not a bundle that the root of trust accepts, or cannot be installed
+                here.
             StoreError: The disk does not take it.
         """
+        await self._fetcher.check_file(path)
         async with self._testing:
             staging = self._blobs.staging_for(LOCAL)
             try:
