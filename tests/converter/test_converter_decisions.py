@@ -172,7 +172,7 @@ def test_nan_is_looked_for_by_column() -> None:
     """Columns with NaN are named with their count, and the probe has one NaN a row."""
     spec = TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 2), feature_names=("a", "b"))
     rows = np.array([[1.0, np.nan], [2.0, np.nan], [3.0, 4.0]])
-    assert ["'b' (2 rows)"] == nan_columns([spec], {"x": rows})
+    assert ["'b' (2 rows, the first is row 1)"] == nan_columns([spec], {"x": rows})
     probe = nan_probe([spec], {"x": np.ones((3, 2))})
     assert probe is not None
     assert [[True, False], [False, True]] == np.isnan(probe["x"]).tolist()

@@ -170,7 +170,7 @@ DATA = {
     ),
     "NaN": (
         frame_case(lambda f: f.assign(**{"petal width": [None, 1.0] * 75})),
-        "takes no NaN, and the data has it in 'petal width' (75 rows)",
+        "takes no NaN, and the data has it in 'petal width' (75 rows, the first is row 1)",
     ),
     "infinity": (
         frame_case(lambda f: f.assign(**{"petal width": [1.0, np.inf] * 75})),

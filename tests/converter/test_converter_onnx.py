@@ -413,3 +413,30 @@ def test_the_precision_of_a_file_is_that_of_its_weights() -> None:
             value = numpy_helper.to_array(item).astype(element)
             item.CopyFrom(numpy_helper.from_array(value, item.name))
         assert expected == precision(model)
+
+
+def given(values: np.ndarray, folder: Path) -> Table:
+    path = folder / "given.npz"
+    np.savez(path, X=values)
+    return Table(values, None, path, None)
+
+
+@pytest.mark.parametrize("row", [3, 150])
+def test_a_network_that_answers_nan_takes_none(row: int, tmp_path: Path) -> None:
+    """NaN is refused by column and row, whether the row is compared or for calibration."""
+    values = np.random.default_rng(1).normal(size=(200, FEATURES)).astype(np.float32)
+    values[row, 2] = np.nan
+    net = written(network(), tmp_path / "net.onnx")
+    with pytest.raises(UnfitDataError, match=rf"takes no NaN.*'input2' \(only row {row + 1}\)"):
+        run(net, given(values, tmp_path), tmp_path)
+
+
+def test_whole_numbers_are_cast_where_that_is_exact(tmp_path: Path) -> None:
+    """A cast is said; a number that the model's floats cannot hold is refused by its place."""
+    values = np.random.default_rng(1).integers(-9, 9, size=(100, FEATURES))
+    net = written(network(), tmp_path / "net.onnx")
+    report = run(net, given(values, tmp_path), tmp_path, precision=Precision.FP32)
+    assert "'x' is int64 and the model takes FP32: cast, every value exactly" in report.messages
+    values[5, 1] = 2**24 + 1
+    with pytest.raises(UnfitDataError, match=r"'x\[1\]' must be exact.*16777217 in row 6"):
+        run(net, given(values, tmp_path), tmp_path)

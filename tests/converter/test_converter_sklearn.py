@@ -261,7 +261,7 @@ def test_missing_values_where_the_model_takes_none(tmp_path: Path) -> None:
     frame = pd.read_csv(source.path)
     frame.iloc[:3, 2] = np.nan
     frame.to_csv(source.path, index=False)
-    with pytest.raises(UnfitDataError, match=r"takes no NaN.*'ash' \(3 rows\)"):
+    with pytest.raises(UnfitDataError, match=r"takes no NaN.*'ash' \(3 rows, the first is row 1\)"):
         run(path, source, tmp_path)
 
 

@@ -228,3 +228,12 @@ def test_onnx_is_made_by_tf2onnx_or_the_line_says_what_to_install(monkeypatch):
     wish = wish_for(model, Task.CLASSIFICATION, ["label"], format="onnx")
     with pytest.raises(UnsupportedModelError, match=r"pip install 'edgepack\[tensorflow\]'"):
         model.export(wish)
+
+
+def test_nan_is_refused_by_a_quantized_input():
+    """Integers have no NaN."""
+    model = TfliteModel(quantized_file())
+    name = model.facts.inputs[0].name
+    rows = np.full((2, *model.facts.inputs[0].shape[1:]), np.nan, np.float32)
+    with pytest.raises(UnfitDataError, match="takes NaN, which its quantized tensor cannot hold"):
+        model.run(Task.GENERIC, {name: rows})

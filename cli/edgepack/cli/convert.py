@@ -18,6 +18,7 @@ from edgepack.converter.request import FORMATS, ProgressCallback
 from edgepack.converter.search.cache import default_folder
 
 _DEFAULTS = Tolerances()
+_TIMEOUT_S = 900.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +114,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", type=int, metavar="N", help="candidates tried at once (default: one a core)"
     )
     parser.add_argument(
+        "--timeout",
+        type=float,
+        default=_TIMEOUT_S,
+        metavar="SECONDS",
+        help="how long one step (loading, an export, a candidate) may take; the second format gets "
+        f"a third of it and is left out otherwise (default: {_TIMEOUT_S:g})",
+    )
+    parser.add_argument(
         "--no-cache", action="store_true", help="take nothing from earlier conversions"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
@@ -141,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
         input_shapes=tuple(args.input_shape),
         cache=None if args.no_cache else default_folder(),
         workers=args.jobs,
+        timeout_s=args.timeout,
         max_drop=args.max_drop,
         keys=found.keys if found.named_keys else None,
         trust_pickle=args.trust_pickle,

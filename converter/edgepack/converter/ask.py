@@ -2,15 +2,20 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from edgepack.bundle.contract import Datatype, Task
 from edgepack.converter.errors import RequestError, UnfitDataError
-from edgepack.converter.match import MatchedInputs, nan_columns
+from edgepack.converter.match import MatchedInputs, nan_columns, nan_rows
 from edgepack.converter.request import ConvertRequest
 from edgepack.converter.search.original import OriginalModel
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.converter.truth import looks_like_classes
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.tensors import Array
+
+_MOST_NAN_ROWS = 256
+_MOST_TOLD = 5
 
 
 def ask_original(
@@ -29,11 +34,8 @@ def ask_original(
     try:
         expected = original.run(task, inputs)
     except UnfitDataError as exc:
-        missing = nan_columns(matched.specs, matched.arrays)
-        if missing:
-            raise UnfitDataError(
-                f"the model takes no NaN, and the data has it in {', '.join(missing[:5])}"
-            ) from exc
+        if nan_columns(matched.specs, matched.arrays):
+            raise _no_nan(matched) from exc
         text = [
             repr(name)
             for index, name in enumerate(n for s in matched.specs for n in s.feature_names)
@@ -46,6 +48,34 @@ def ask_original(
     if not expected or any(array.shape[:1] != (rows,) for array in expected.values()):
         raise UnfitDataError(f"the model must answer {rows} rows with as many, got others")
     return expected
+
+
+def check_nan(original: OriginalModel, task: Task, matched: MatchedInputs) -> None:
+    """See to it that the original takes the data's NaN, in whichever rows that is.
+
+    A neural network answers such a row with NaN rather than refuse it.
+
+    Raises:
+        UnfitDataError: It refuses them, or answers NaN where the task has a real answer.
+        ConvertError: The child failed.
+    """
+    rows = nan_rows(matched.arrays)[:_MOST_NAN_ROWS]
+    inputs = {name: array[rows] for name, array in matched.arrays.items()}
+    try:
+        answers = original.run(task, inputs)
+    except UnfitDataError as exc:
+        raise _no_nan(matched) from exc
+    is_nan = any(np.isnan(array).any() for array in answers.values() if array.dtype.kind == "f")
+    if is_nan and task is not Task.TRANSFORM:  # a transformer may hand NaN through
+        raise _no_nan(matched)
+
+
+def _no_nan(matched: MatchedInputs) -> UnfitDataError:
+    columns = nan_columns(matched.specs, matched.arrays)
+    more = f" and {len(columns) - _MOST_TOLD} more" if len(columns) > _MOST_TOLD else ""
+    return UnfitDataError(
+        f"the model takes no NaN, and the data has it in {', '.join(columns[:_MOST_TOLD])}{more}"
+    )
 
 
 def _is_text(matched: MatchedInputs, name: str) -> bool:

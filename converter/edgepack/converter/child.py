@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +23,7 @@ class Child:
 
     Args:
         source: Module of the source (`sources.find`), or TOOLS_ONLY.
-        timeout_s: From its start, for everything it does; also its limit of processor time.
+        timeout_s: For each question, from when it is asked; also its limit of processor time.
         memory_bytes: Its limit of address space; None for three quarters of the machine's memory.
         file_bytes: Largest file that it may write.
         scratch: Folder for its temporary files; the caller removes it.
@@ -34,7 +33,6 @@ class Child:
     Attributes:
         process: The process, with pipes for input, output and errors.
         timeout_s: As given.
-        deadline_s: When its time is up, by `time.monotonic`.
         has_readers: Whether threads read its output; they close it then.
     """
 
@@ -50,7 +48,6 @@ class Child:
     ) -> None:
         self.has_readers = False
         self.timeout_s = timeout_s
-        self.deadline_s = time.monotonic() + timeout_s
         limits = {
             "memory_bytes": memory_bytes or _default_memory_bytes(),
             "cpu_s": int(timeout_s * (os.cpu_count() or 1)) + 1,
@@ -59,13 +56,18 @@ class Child:
         # -P: a file called joblib.py in the current folder must not be taken for the real one.
         safe_path = [] if own_code else ["-P"]
         worker = ["-m", "edgepack.converter.worker", source, json.dumps(limits)]
-        self.process = subprocess.Popen(
-            [sys.executable, *safe_path, *worker],
+        self._command = [sys.executable, *safe_path, *worker]
+        self._scratch = scratch
+        self.process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the parent, which then ends the child
-            env=_environment(scratch),
+            env=_environment(self._scratch),
         )
 
     def __enter__(self) -> Self:
@@ -77,6 +79,15 @@ class Child:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def restart(self) -> None:
+        """End the child and start another of the same kind, which knows nothing yet."""
+        self._end()
+        self.has_readers = False
+        self.process = self._start()
+
+    def _end(self) -> None:
         self.kill()
         streams = [self.process.stdin]
         if not self.has_readers:

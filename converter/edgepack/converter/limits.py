@@ -9,7 +9,7 @@ def apply_limits(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
 
     Args:
         memory_bytes: Address space.
-        cpu_s: Processor time of all threads together.
+        cpu_s: Processor time of all threads together, until `allow_time` gives more.
         file_bytes: Largest file that it may write.
     """
     try:
@@ -18,7 +18,6 @@ def apply_limits(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
         return
     wanted = (
         (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, cpu_s),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
     )
@@ -28,8 +27,27 @@ def apply_limits(*, memory_bytes: int, cpu_s: int, file_bytes: int) -> None:
         # macOS refuses some of them; the time limit of the parent holds all the same.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(limit, (bound, bound))
+    allow_time(cpu_s)
     if sys.platform == "linux":
         _die_with_parent()
+
+
+def allow_time(cpu_s: int) -> None:
+    """Bound what this process may still compute, in seconds of all threads together.
+
+    For each question anew: a search asks one process many.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    bound = int(used) + cpu_s
+    if hard != resource.RLIM_INFINITY:
+        bound = min(bound, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (bound, hard))
 
 
 def _die_with_parent() -> None:

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgepack.bundle.contract import Datatype, TensorSpec
 from edgepack.converter.errors import UnfitDataError
+from edgepack.converter.match_casts import casts
 from edgepack.converter.sources.source import ModelFacts
 from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.dataset_inputs import arrange, made_up_names
@@ -37,13 +39,13 @@ def match_inputs(facts: ModelFacts, dataset: Dataset) -> MatchedInputs:
 
     Raises:
         DatasetError: A column is missing, or has another type or size than the model takes.
-        UnfitDataError: A value is infinite.
+        UnfitDataError: A value is infinite, or a whole number that the input cannot hold.
     """
     if facts.inputs:
         specs = tuple(_sized(spec, facts, dataset) for spec in facts.inputs)
         arranged = arrange(dataset, specs)
         arrays = arranged.inputs
-        messages = arranged.messages
+        messages = (*arranged.messages, *casts(specs, dataset))
         specs = tuple(_named_by_data(spec, specs, dataset) for spec in specs)
     else:
         specs, notes = _tabular_specs(facts, dataset)
@@ -72,18 +74,31 @@ def widened(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
 
 
 def nan_columns(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> list[str]:
-    """The columns that have NaN, each with its number of rows: "'a' (3 rows)"."""
+    """The columns that have NaN, each with its rows: "'a' (3 rows, the first is row 7)"."""
     found = []
     for spec in specs:
         array = arrays[spec.name]
         if array.dtype.kind not in _FLOAT_KINDS:
             continue
-        counts = np.isnan(array).reshape(len(array), -1).sum(axis=0)
+        missing = np.isnan(array).reshape(len(array), -1)
+        counts = missing.sum(axis=0)
         names = spec.feature_names if len(spec.feature_names) == len(counts) else ()
         for index in np.flatnonzero(counts):
             name = names[index] if names else f"{spec.name}[{index}]"
-            found.append(f"{name!r} ({counts[index]} rows)")
+            first = int(missing[:, index].argmax()) + 1
+            rows = f"{counts[index]} rows, the first is" if counts[index] > 1 else "only"
+            found.append(f"{name!r} ({rows} row {first})")
     return found
+
+
+def nan_rows(arrays: Mapping[str, Array]) -> NDArray[np.intp]:
+    """The rows, from 0, that have NaN in any input."""
+    missing = [
+        np.isnan(array).reshape(len(array), -1).any(axis=1)
+        for array in arrays.values()
+        if array.dtype.kind in _FLOAT_KINDS
+    ]
+    return np.flatnonzero(np.any(missing, axis=0)) if missing else np.empty(0, dtype=np.intp)
 
 
 def nan_probe(specs: Sequence[TensorSpec], arrays: Mapping[str, Array]) -> dict[str, Array] | None:

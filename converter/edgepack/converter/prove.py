@@ -10,7 +10,7 @@ from edgepack.bundle.contract_rules import problems_of
 from edgepack.bundle.errors import ContractError
 from edgepack.bundle.pre_codec import render_steps
 from edgepack.bundle.pre_shapes import specs_after
-from edgepack.converter.ask import ask_original, decide_task
+from edgepack.converter.ask import ask_original, check_nan, decide_task
 from edgepack.converter.draft import Candidate, Draft, output_specs
 from edgepack.converter.errors import RequestError, UnfitDataError, UnsupportedModelError
 from edgepack.converter.float_variant import FloatVariant, find_float_variant, settle_nan
@@ -123,6 +123,7 @@ def prove(
     )
     has_nan = bool(nan_columns(matched.specs, matched.arrays))
     if has_nan:
+        check_nan(original, task, matched)
         draft = draft.with_nonfinite(Nonfinite.NAN)
         _check_steps_keep_nan(draft, raw)
     tell(Stage.PARITY, f"{len(split.held_out)} held-out rows against the original")

@@ -82,7 +82,8 @@ class ConvertRequest:
         overwrite: Replace a bundle of the same name and version.
         license_file: The model's licence, packed as LICENSE.
         command: The command line, for the provenance; absolute paths are cut to their last part.
-        timeout_s: Of the child process that holds the model, in seconds.
+        timeout_s: For each question to a child process, in seconds; a third of it for the export
+            in a second format, which is left out rather than waited for.
         memory_bytes: Its limit of memory; by default three quarters of the machine's.
     """
 

@@ -17,7 +17,7 @@ import numpy as np
 from edgepack.bundle.contract import Task
 from edgepack.converter import errors
 from edgepack.converter.child import TOOLS_ONLY
-from edgepack.converter.limits import apply_limits
+from edgepack.converter.limits import allow_time, apply_limits
 from edgepack.converter.sources.find import source_named
 from edgepack.converter.sources.source import (
     Exported,
@@ -131,9 +131,10 @@ class Worker:
         return self._model
 
 
-def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer messages until there are no more."""
+def serve(worker: Worker, requests: BinaryIO, answers: BinaryIO, *, cpu_s: int) -> None:
+    """Answer messages until there are no more, each within `cpu_s` of processor time."""
     while (message := read_message(requests)) is not None:
+        allow_time(cpu_s)
         write_message(answers, worker.answer(message))
 
 
@@ -148,7 +149,7 @@ def main() -> int:
     worker.prepare()  # before the limits: Python may still write its bytecode cache
     apply_limits(**limits)
     try:
-        serve(worker, sys.stdin.buffer, answers)
+        serve(worker, sys.stdin.buffer, answers, cpu_s=limits["cpu_s"])
     except BrokenPipeError:
         return 1
     return 0

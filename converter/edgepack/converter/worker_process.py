@@ -28,27 +28,48 @@ class WorkerProcess:
     def __init__(self, child: Child) -> None:
         """Begin to listen to a child."""
         self._child = child
+        self._limit_s = child.timeout_s
+        self._deadline_s = time.monotonic() + self._limit_s
+        self._listen()
+
+    def _listen(self) -> None:
+        self._process = self._child.process
         self._answers: queue.Queue[Message | WorkerError] = queue.Queue()
         self._stderr: deque[bytes] = deque(maxlen=_KEPT_STDERR_CHUNKS)
-        child.has_readers = True
-        for listen in (self._read_answers, self._read_stderr):
-            threading.Thread(target=listen, daemon=True).start()
+        self._child.has_readers = True
+        readers = (
+            (self._read_answers, (self._process, self._answers)),
+            (_read_stderr, (self._process, self._stderr)),
+        )
+        for read, of in readers:
+            threading.Thread(target=read, args=of, daemon=True).start()
 
-    def ask(self, message: Message) -> Message:
+    def restart(self) -> None:
+        """Take a new child of the same kind for later questions; it knows nothing yet."""
+        self._child.restart()
+        self._listen()
+
+    def ask(self, message: Message, *, limit_s: float | None = None) -> Message:
         """Send a message and wait for its answer: see `send` and `receive`."""
-        self.send(message)
+        self.send(message, limit_s=limit_s)
         return self.receive()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, *, limit_s: float | None = None) -> None:
         """Send a message; its answer comes with a later `receive`, in order.
+
+        Args:
+            message: The question.
+            limit_s: When to give up, from now; by default the child's time for a question.
 
         Raises:
             WorkerError: The child is gone.
         """
+        self._limit_s = self._child.timeout_s if limit_s is None else limit_s
+        self._deadline_s = time.monotonic() + self._limit_s
         try:
-            write_message(_stream(self._child.process.stdin), message)
+            write_message(_stream(self._process.stdin), message)
         except OSError as exc:
-            raise self._gone() from exc
+            raise self._gone(self._process) from exc
 
     def receive(self) -> Message:
         """Wait for the next answer.
@@ -58,12 +79,12 @@ class WorkerProcess:
             WorkerError: It crashed, hung or sent nonsense.
         """
         while True:
-            left_s = self._child.deadline_s - time.monotonic()
+            left_s = self._deadline_s - time.monotonic()
             if left_s <= 0:
                 self._child.kill()
                 raise WorkerError(
-                    f"the model's process gave no answer within {self._child.timeout_s:g} s and "
-                    "was ended"
+                    f"the model's process gave no answer within {self._limit_s:.3g} s and was "
+                    "ended (a longer --timeout gives it more)"
                 )
             with contextlib.suppress(queue.Empty):
                 # In short waits, so that Ctrl-C is answered on every system.
@@ -76,39 +97,39 @@ class WorkerProcess:
             raise _named_error(answer)
         return answer
 
-    def _read_answers(self) -> None:
-        with _stream(self._child.process.stdout) as stream:
+    def _read_answers(
+        self, process: "subprocess.Popen[bytes]", answers: "queue.Queue[Message | WorkerError]"
+    ) -> None:
+        with _stream(process.stdout) as stream:
             while True:
                 try:
                     message = read_message(stream)
                 except (WorkerError, OSError, ValueError) as exc:
-                    self._answers.put(WorkerError(str(exc)))
+                    answers.put(WorkerError(str(exc)))
                     return
                 if message is None:
-                    self._answers.put(self._gone())
+                    answers.put(self._gone(process))
                     return
-                self._answers.put(message)
-
-    def _read_stderr(self) -> None:
-        with (
-            _stream(self._child.process.stderr) as stream,
-            contextlib.suppress(OSError, ValueError),
-        ):
-            while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
-                self._stderr.append(chunk)
+                answers.put(message)
 
     def _log_stderr(self) -> None:
         text = b"".join(self._stderr).decode(errors="replace").strip()
         if text:
             _logger.debug("worker.stderr text=%s", text)
 
-    def _gone(self) -> WorkerError:
+    def _gone(self, process: "subprocess.Popen[bytes]") -> WorkerError:
         try:
-            code = self._child.process.wait(timeout=5)
+            code = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return WorkerError("the model's process closed its output and was ended")
         self._log_stderr()
         return WorkerError(f"the model's process {_cause(code)}")
+
+
+def _read_stderr(process: "subprocess.Popen[bytes]", kept: deque[bytes]) -> None:
+    with _stream(process.stderr) as stream, contextlib.suppress(OSError, ValueError):
+        while chunk := os.read(stream.fileno(), _CHUNK_BYTES):
+            kept.append(chunk)
 
 
 def _cause(code: int) -> str:

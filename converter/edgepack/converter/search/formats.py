@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from edgepack.bundle.contract import Nonfinite, Parity
 from edgepack.converter.calibrate import calibration_feeds
 from edgepack.converter.draft import Candidate
-from edgepack.converter.errors import ConvertError, UnfitDataError, UnsupportedModelError
+from edgepack.converter.errors import (
+    ConvertError,
+    UnfitDataError,
+    UnsupportedModelError,
+    WorkerError,
+)
 from edgepack.converter.match import nan_probe
 from edgepack.converter.parity import judge, takes_nan
 from edgepack.converter.report import VariantReport
@@ -28,14 +33,31 @@ class OtherFormat:
 
 
 def other_format(
-    file_format: str, original: OriginalModel, facts: ModelFacts, base: Candidate, ground: Ground
+    file_format: str,
+    original: OriginalModel,
+    facts: ModelFacts,
+    base: Candidate,
+    ground: Ground,
+    *,
+    limit_s: float | None = None,
 ) -> OtherFormat:
-    """Make the float file in another format than the base's, and compare it with the original."""
+    """Make the float file in another format than the base's, and compare it with the original.
+
+    An exporter that crashes or hangs costs its own format only.
+
+    Args:
+        file_format: Which.
+        original: Exports itself, or lends its process to our own writer.
+        facts: What it is.
+        base: The float file that there is.
+        ground: What candidates are judged by.
+        limit_s: When to give up; by default the original's time for a question.
+    """
     precision = facts.precision.partition("-")[0]
     name = f"{file_format}-{facts.precision}"
     try:
-        candidate = _make(file_format, original, facts, base, ground)
-    except UnsupportedModelError as exc:
+        candidate = _make(file_format, original, facts, base, ground, limit_s=limit_s)
+    except (UnsupportedModelError, WorkerError) as exc:
         return _without(name, precision, str(exc))
     judgement = judge(ground.draft, candidate, ground.held_out)
     parity = None if judgement.comparison is None else judgement.comparison.parity
@@ -58,7 +80,13 @@ def other_format(
 
 
 def _make(
-    file_format: str, original: OriginalModel, facts: ModelFacts, base: Candidate, ground: Ground
+    file_format: str,
+    original: OriginalModel,
+    facts: ModelFacts,
+    base: Candidate,
+    ground: Ground,
+    *,
+    limit_s: float | None,
 ) -> Candidate:
     draft = ground.draft
     if file_format in facts.formats:
@@ -69,7 +97,7 @@ def _make(
             precision=facts.precision,
             format=file_format,
         )
-        return original.export(wish)
+        return original.export(wish, limit_s=limit_s)
     if file_format != "tflite" or base.format != "onnx":
         raise UnsupportedModelError(f"there is no way from {facts.framework} to {file_format}")
     if base.precision in ("int8", "fp16"):
@@ -86,7 +114,7 @@ def _make(
     job = ToolJob(
         exported=base.exported, feeds=feeds, fields={"class_names": list(draft.class_names)}
     )
-    result = original.use_tool("write-tflite", job)
+    result = original.use_tool("write-tflite", job, limit_s=limit_s)
     if result.exported is None:
         raise UnsupportedModelError("the writer made no file")
     return Candidate(name=f"{file_format}-fp32", precision="fp32", exported=result.exported)

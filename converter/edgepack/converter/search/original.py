@@ -5,6 +5,7 @@ from pathlib import Path
 
 from edgepack.bundle.contract import Task
 from edgepack.converter.draft import Candidate
+from edgepack.converter.errors import WorkerError
 from edgepack.converter.search.cache import AnswerCache, key_of
 from edgepack.converter.sources.source import (
     Exported,
@@ -25,7 +26,8 @@ class OriginalModel:
     """Questions to the original, answered from the cache where they were asked before.
 
     Args:
-        worker: The child process; it loads the model when the first question needs it.
+        worker: The child process; it loads the model when the first question needs it, and is
+            started again when a question was its end.
         path: The model.
         options: How to load it.
         cache: Answers.
@@ -79,14 +81,18 @@ class OriginalModel:
         answer = self._ask(Message(kind="run", fields={"task": task.value}, arrays=arrays))
         return dict(answer.arrays)
 
-    def export(self, wish: ExportWish) -> Candidate:
+    def export(self, wish: ExportWish, *, limit_s: float | None = None) -> Candidate:
         """The model in the format that is wished for.
+
+        Args:
+            wish: Which.
+            limit_s: When to give up; by default the child's time for a question.
 
         Raises:
             UnsupportedModelError: It has no such form.
             ConvertError: The child failed.
         """
-        answer = self._ask(Message(kind="export", fields=to_fields(wish)))
+        answer = self._ask(Message(kind="export", fields=to_fields(wish)), limit_s=limit_s)
         return Candidate(
             name=f"{wish.format}-{wish.precision}",
             precision=wish.precision.partition("-")[0],
@@ -96,24 +102,41 @@ class OriginalModel:
             ),
         )
 
-    def use_tool(self, tool: str, job: ToolJob) -> ToolResult:
+    def use_tool(self, tool: str, job: ToolJob, *, limit_s: float | None = None) -> ToolResult:
         """Use a tool in the original's process, which has most of what it imports already.
+
+        Args:
+            tool: Its name.
+            job: What it works on.
+            limit_s: When to give up; by default the child's time for a question.
 
         Raises:
             UnsupportedModelError: The tool cannot take this model.
             ConvertError: The child failed.
         """
-        return tool_result(self._ask(tool_message(tool, job), needs_model=False))
+        message = tool_message(tool, job)
+        return tool_result(self._ask(message, needs_model=False, limit_s=limit_s))
 
-    def _ask(self, message: Message, *, needs_model: bool = True) -> Message:
+    def _ask(
+        self, message: Message, *, needs_model: bool = True, limit_s: float | None = None
+    ) -> Message:
         context = self._context if needs_model else ()
 
         def ask() -> Message:
             if needs_model or self._is_sent:
                 self._ensure_loaded()
-            return self._worker.ask(message)
+            try:
+                return self._worker.ask(message, limit_s=limit_s)
+            except WorkerError:
+                self._begin_anew()
+                raise
 
         return self._cache.answer(lambda: key_of(message, *context), ask)
+
+    def _begin_anew(self) -> None:
+        """Take another child for later questions: this one is gone, or cannot be trusted."""
+        self._worker.restart()
+        self._is_sent, self._loaded = False, None
 
     def _known_facts(self) -> Message | None:
         return self._loaded or self._cache.find(self._facts_key)

@@ -16,6 +16,8 @@ from edgepack.converter.search.pool import ToolPool
 from edgepack.converter.search.search import Ground, search
 from edgepack.converter.sources.source import ModelFacts
 
+_OTHER_PART = 1 / 3  # of the time for a question: there is a bundle without it, too
+
 
 def widen(
     proven: ProvenModel,
@@ -58,7 +60,8 @@ def widen(
         if file_format == base.format:
             continue
         tell(Stage.EXPORT, f"{file_format}, from {facts.framework} or from the {base.format} file")
-        other = other_format(file_format, original, facts, base, ground)
+        limit_s = _OTHER_PART * request.timeout_s if base.format in request.wanted_formats else None
+        other = other_format(file_format, original, facts, base, ground, limit_s=limit_s)
         reports.append(other.report)
         if other.candidate is not None and other.parity is not None:
             floats.append((other.candidate, other.parity))

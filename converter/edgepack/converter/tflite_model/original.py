@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding, TensorSpec
 from edgepack.converter.batches import answer_in_batches
-from edgepack.converter.errors import ModelFileError, UnsupportedModelError
+from edgepack.converter.errors import ModelFileError, UnfitDataError, UnsupportedModelError
 from edgepack.converter.onnx_model.original import shaped_answer
 from edgepack.converter.sources.source import (
     ArrayShape,
@@ -207,6 +207,10 @@ class TfliteModel:
         item = self._inputs[name]
         if item.scale is None or name in self._as_given:
             return array.astype(DTYPES[item.datatype], copy=False)
+        if np.isnan(array).any():
+            raise UnfitDataError(
+                f"input {name!r} takes NaN, which its quantized tensor cannot hold"
+            )
         return quantize(array, item.scale, item.zero_point or 0, DTYPES[item.datatype])
 
 
