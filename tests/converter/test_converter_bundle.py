@@ -94,7 +94,7 @@ def test_a_key_that_is_named_is_used(
     key.save(tmp_path / "mine.key")
     report = run(digits_model, digits_table, tmp_path, key=tmp_path / "mine.key")
     assert key.public.key_id == report.key_id
-    with pytest.raises(KeyFileError):
+    with pytest.raises(KeyFileError, match="edgepack keygen"):
         run(digits_model, digits_table, tmp_path, keys=tmp_path / "nowhere")
 
 

@@ -66,7 +66,7 @@ MODELS: dict[str, tuple[bytes, str]] = {
     ),
     "zlib cut off": (b"\x78\x9c" + bytes(8), "is damaged"),
     "lz4": (b"\x04\x22\x4d\x18" + bytes(64), "compressed with lz4"),
-    "zip": (b"PK\x03\x04" + bytes(64), "is a damaged zip file"),
+    "zip": (b"PK\x03\x04" + bytes(64), "is a damaged zip file: its end is missing"),
 }
 
 

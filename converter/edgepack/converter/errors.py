@@ -73,3 +73,10 @@ def one_line(exc: BaseException) -> str:
     """The first lines of a foreign error, as one line of at most 240 characters."""
     text = " ".join(_COLOURS.sub("", str(exc)[:4000]).split()) or type(exc).__name__
     return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 1] + "…"
+
+
+def what_is_wrong(exc: BaseException) -> str:
+    """Why a zip file cannot be read; Python says of one that was cut off that it is none."""
+    if str(exc) == "File is not a zip file":
+        return "its end is missing, as of a copy that was cut off; copy or save it again"
+    return one_line(exc)

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgepack.bundle import signing_sequence
 from edgepack.converter.errors import RequestError
 from edgepack.converter.request import ConvertRequest
-from edgepack.trust import RELEASE, PrivateKey, keygen
+from edgepack.trust import RELEASE, KeyFileError, PrivateKey, keygen
 from edgepack.trust.generate import key_path
 
 
@@ -37,6 +37,10 @@ def find_signer(request: ConvertRequest) -> Signer:
     if request.key is not None:
         return Signer(key=PrivateKey.load(request.key), keys=None, sequence=sequence)
     if request.keys is not None:
+        if not key_path(request.keys, RELEASE).exists():
+            raise KeyFileError(
+                f"no release.key in {request.keys}: edgepack keygen {request.keys} makes keys there"
+            )
         key = PrivateKey.load(key_path(request.keys, RELEASE))
         return Signer(key=key, keys=None, sequence=sequence)
     folder = default_keys_folder()

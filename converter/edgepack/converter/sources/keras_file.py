@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.converter.errors import MissingPackageError, ModelFileError
+from edgepack.converter.errors import MissingPackageError, ModelFileError, what_is_wrong
 from edgepack.converter.sources.scratch import LARGE_FILES
 
 if TYPE_CHECKING:  # it needs numpy, and a child is started before that is imported
@@ -66,4 +66,4 @@ def _is_keras(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return {CONFIG, WEIGHTS} <= set(archive.namelist())
     except (zipfile.BadZipFile, OSError) as exc:
-        raise ModelFileError(f"{path.name} is a damaged zip file: {exc}") from exc
+        raise ModelFileError(f"{path.name} is a damaged zip file: {what_is_wrong(exc)}") from exc

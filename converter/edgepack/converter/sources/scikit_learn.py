@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.converter.errors import MissingPackageError, ModelFileError
+from edgepack.converter.errors import MissingPackageError, ModelFileError, what_is_wrong
 from edgepack.converter.sources.compressed import LZ4_MAGIC, compression_of, unpacked_head
 from edgepack.converter.sources.scratch import SMALL_FILES
 
@@ -77,4 +77,4 @@ def _is_skops(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return _SKOPS_MEMBER in archive.namelist()
     except (zipfile.BadZipFile, OSError) as exc:
-        raise ModelFileError(f"{path.name} is a damaged zip file: {exc}") from exc
+        raise ModelFileError(f"{path.name} is a damaged zip file: {what_is_wrong(exc)}") from exc

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from edgepack.converter.errors import ModelFileError
+from edgepack.converter.errors import ModelFileError, what_is_wrong
 from edgepack.converter.sources.pickle_names import names_in
 
 ZIP_MAGIC: Final = b"PK\x03\x04"
@@ -132,7 +132,7 @@ def _member_names(path: Path, member: str) -> list[tuple[str, str]]:
                 raise ModelFileError(f"{path.name} holds a pickle larger than {_MAX_PICKLE_BYTES}")
             data = archive.read(member)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as exc:
-        raise ModelFileError(f"{path.name} is a damaged zip file: {exc}") from exc
+        raise ModelFileError(f"{path.name} is a damaged zip file: {what_is_wrong(exc)}") from exc
     except RuntimeError as exc:
         raise ModelFileError(f"{path.name} is an encrypted zip file") from exc
     return names_in(io.BytesIO(data), what=path.name)

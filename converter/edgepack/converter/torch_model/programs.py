@@ -15,6 +15,7 @@ from edgepack.converter.errors import (
     UnsafeModelError,
     UnsupportedModelError,
     one_line,
+    what_is_wrong,
 )
 from edgepack.converter.sources.torch_kind import EXPORT_LINES
 from edgepack.converter.sources.torch_program import checked_copy
@@ -144,7 +145,7 @@ def _checked_script(path: Path) -> io.BytesIO:
                     _check_code(data.decode(errors="replace"))
                 safe.writestr(zipfile.ZipInfo(name), data)
     except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as exc:
-        raise ModelFileError(f"{path.name} is a damaged zip file: {exc}") from exc
+        raise ModelFileError(f"{path.name} is a damaged zip file: {what_is_wrong(exc)}") from exc
     copy.seek(0)
     return copy
 
