@@ -170,7 +170,7 @@ class LimitsConfig:
     pending_requests: int = 256
     self_test_s: float = 120.0
     self_test_variant_s: float | None = None
-    self_test_compare_s: float = 1.0
+    self_test_compare_s: float = 4.0
     max_latency_ms: float | None = None
     max_memory_mb: float | None = None
     download_kbps: float = 0.0

@@ -14,17 +14,18 @@ from edgepack.runtime.contest.values import Block, Candidate
 RESOLUTION: Final = 0.05  # differences below it are not looked for
 TIE: Final = 0.025  # nor is a smaller variant refused for less
 CPU_ROOM: Final = 1.05  # processor time that more threads may cost, against the least
-HOPELESS: Final = 1.5
+HOPELESS: Final = 2.0  # a busy machine can make a candidate look half as slow again
+CLEAR: Final = 1.5
 LEAST_PAIRS: Final = 6  # the fewest that give a 95 % interval of a median
 MOST_PAIRS: Final = 60
-_HOPELESS_PAIRS: Final = 3
+_CLEAR_PAIRS: Final = 3
 
 
 def is_hopeless(champion: Sequence[Block], challenger: Sequence[Block]) -> bool:
     """Whether a candidate need not be compared at all.
 
-    Both were timed, one after the other: its median and its fastest inference must be half as
-    slow again, because a busy machine can make a median that slow, but hardly the fastest.
+    Both were timed, one after the other: its median and its fastest inference must take twice as
+    long, because a busy machine can make a median that slow, but hardly the fastest.
 
     >>> slow, quick = (Block(median_us=t, fastest_us=t - 1, calls=9) for t in (60.0, 10.0))
     >>> is_hopeless([quick], [slow]), is_hopeless([slow], [quick])
@@ -46,7 +47,7 @@ def is_decided(ratios: Sequence[float]) -> bool:
     """
     if len(ratios) >= MOST_PAIRS:
         return True
-    if len(ratios) >= _HOPELESS_PAIRS and min(ratios) > HOPELESS:
+    if len(ratios) >= _CLEAR_PAIRS and min(ratios) > CLEAR:
         return True
     if len(ratios) < LEAST_PAIRS:
         return False

@@ -13,9 +13,10 @@ from edgepack.runtime.contest.values import Candidate, Place, Subject, SubjectEr
 from edgepack.runtime.contest.watch import Watch
 from edgepack.runtime.options import SessionOptions
 
-_FIRST_CALLS: Final = 8
+_FIRST_CALLS: Final = 25
 _FIRST_BLOCKS: Final = 3
-_FEWEST_PAIRS: Final = 3
+_FEWEST_PAIRS: Final = 3  # of a model so slow that its time is up before there are six
+_EXTENSION: Final = 3.0
 _OPENING: Final = 40  # inferences in the first blocks, about
 _JUDGING: Final = 400  # inferences' worth of time for the golden samples, about
 _PACED_CALLS: Final = 8
@@ -82,7 +83,6 @@ class Ring:
         if not self._watch.measuring_left_s() or not self._place.has_room(both_bytes):
             return known
         ratios: list[float] = []
-        end = time.monotonic() + self._compare_s
         with contextlib.ExitStack() as stack:
             sides = []
             for entry in (champion, challenger):
@@ -90,9 +90,13 @@ class Ring:
                 if subject is None:
                     return []
                 sides.append((entry, subject))
-            while not choose.is_decided(ratios):
-                late = time.monotonic() > end and len(ratios) >= _FEWEST_PAIRS
-                if late or not self._watch.measuring_left_s():
+            started = time.monotonic()
+            while not choose.is_decided(ratios) and self._watch.measuring_left_s():
+                passed_s = time.monotonic() - started
+                enough = (
+                    choose.LEAST_PAIRS if passed_s < _EXTENSION * self._compare_s else _FEWEST_PAIRS
+                )
+                if passed_s > self._compare_s and len(ratios) >= enough:
                     break
                 for entry, subject in sides if len(ratios) % 2 == 0 else sides[::-1]:
                     if not self._block(entry, subject):

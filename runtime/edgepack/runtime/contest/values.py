@@ -22,7 +22,7 @@ class ContestLimits:
 
     total_s: float = 120.0
     variant_s: float | None = None
-    compare_s: float = 1.0
+    compare_s: float = 4.0
     max_latency_ms: float | None = None
     max_memory_bytes: int | None = None
 
