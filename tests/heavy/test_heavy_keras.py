@@ -538,3 +538,21 @@ def test_weights_in_other_files_are_not_read(trained, child, tmp_path):
         file.create_dataset("taken", (16,), "float32", external=outside)
     with pytest.raises(UnsafeModelError, match="'taken' in another file"):
         child.load(tmp_path / "n.h5")
+
+
+def test_an_encrypted_file_is_called_so(tmp_path):
+    """Its members cannot be read without a password, which nobody is asked for."""
+    import zipfile
+
+    from edgepack.converter.errors import ModelFileError
+    from edgepack.converter.keras_model.files import read_config
+
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    data = bytearray(path.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"m\.keras is an encrypted zip file"):
+        read_config(path)

@@ -33,6 +33,8 @@ def read_config(path: Path) -> Config:
         text = _hdf5_config(path) if is_hdf5(path) else _zip_config(path)
         config = json.loads(text)
     except (OSError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile) as exc:
+        if "password required" in str(exc):
+            raise ModelFileError(f"{path.name} is an encrypted zip file") from exc
         raise ModelFileError(f"{path.name} is damaged: {' '.join(str(exc).split())[:120]}") from exc
     except (ValueError, RecursionError) as exc:
         raise ModelFileError(f"{path.name}: its configuration is no JSON") from exc
