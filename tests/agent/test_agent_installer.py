@@ -787,3 +787,40 @@ def test_a_challenger_goes_on_after_a_restart(world):
             await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
 
     asyncio.run(main())
+
+
+def test_a_file_holds_against_a_wish_that_is_older_than_the_state(world):
+    """What cannot be fetched yet does not overrule what a person brought."""
+
+    async def away(_):
+        raise FetchError("away")
+
+    async def main():
+        world.on_fetch = away
+        async with at_work(world) as installer:
+            installer.desire(desired(7, model(A, asked=3)))
+            await until(lambda: world.fetched)
+            await installer.by_hand.install_file(B)
+            installer.reconsider()
+            await asyncio.sleep(0.05)
+
+    asyncio.run(main())
+    slot = world.slots["m"]
+    assert (B, 3, [A]) == (slot.active.digest, slot.held_generation, world.fetched)
+
+
+def test_letting_go_lets_a_challenger_be_tried_again(world):
+    """It is part of its model."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        world.misfits.add(B)
+        async with at_work(world) as installer:
+            installer.desire(desired(1, model(A), shadow(B)))
+            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
+            world.misfits.clear()
+            await installer.by_hand.release("m")
+            installer.reconsider()
+            await until(lambda: world.shadows == {"m": B})
+
+    asyncio.run(main())

@@ -185,9 +185,7 @@ class Demo:
         bundle = self._bundle("1.2.0")
         web = self._folder / "web"
         web.mkdir(exist_ok=True)
-        data = bytearray(bundle.read_bytes())
-        data[len(data) // 2] ^= 0x01
-        (web / bundle.name).write_bytes(data)
+        (web / bundle.name).write_bytes(_flipped(bundle, self._bundle("1.1.0")))
         check = self._commands.edgepack("verify", web / bundle.name, "--root", "keys/root.json")
         self._screen.observe(check.code in (4, 5), f"workstation refused it: {check.error}", check)
         with _web_server(web) as address:
@@ -240,6 +238,19 @@ class Demo:
             "[probation]\nrequests = 20\nseconds = 2\n"
         )
         return self._config_path
+
+
+def _flipped(path: Path, before: Path) -> bytes:
+    """A bundle with one bit flipped, in a part that a device with `before` has to fetch."""
+    from edgepack.bundle import open_bundle
+
+    there = {blob.digest for blob in open_bundle(before).blobs()}
+    bundle = open_bundle(path)
+    new = [blob for blob in bundle.blobs() if blob.digest not in there]
+    part = bundle.read_blob(max(new, key=lambda blob: blob.size_bytes).digest)
+    data = bytearray(path.read_bytes())
+    data[data.index(part) + len(part) // 2] ^= 0x01
+    return bytes(data)
 
 
 @contextlib.contextmanager

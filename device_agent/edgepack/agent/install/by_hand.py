@@ -1,12 +1,14 @@
 """What a person decides: install a file, take an offer, go back, let go again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.errors import DecisionError, RejectedError
 from edgepack.agent.install.obtain import Obtainer
 from edgepack.agent.install.probation import Probations
-from edgepack.agent.install.slot import Hold, Installed, Slot
+from edgepack.agent.install.reconcile import wanted_by_key, wish_of
+from edgepack.agent.install.slot import Hold, Installed, Slot, shadow_key
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import IN_PROGRESS
 from edgepack.agent.install.trial import Trials
@@ -58,7 +60,7 @@ class ByHand:
         stored = await self._obtainer.take_file(path)
         with self._slots.holding(stored.digest):
             async with self._slots.lock(stored.name):
-                slot = self._slots.get(stored.name)
+                slot = self._wished(self._slots.get(stored.name))
                 if slot.active is None or slot.active.digest != stored.digest:
                     self._trials.begin(slot, stored.digest)
                     model = DesiredModel(
@@ -81,7 +83,7 @@ class ByHand:
             StoreError: The disk does not take it.
         """
         async with self._slots.lock(name):
-            slot = self._known(name)
+            slot = self._wished(self._known(name))
             target = _chosen(slot, to)
             if slot.phase in IN_PROGRESS:
                 slot = slot.recover(unclean=False)
@@ -101,15 +103,19 @@ class ByHand:
             return self._slots[name]
 
     async def release(self, name: str) -> Slot:
-        """Follow the desired state again, and try again what failed.
+        """Follow the desired state again, and try again what failed, a challenger included.
 
         Raises:
             DecisionError: There is no such model.
             StoreError: The disk does not take it.
         """
-        async with self._slots.lock(name):
-            self._slots.save(self._known(name).released())
-            return self._slots[name]
+        self._known(name)
+        for key in (shadow_key(name), name):
+            async with self._slots.lock(key):
+                slot = self._slots.by_key.get(key)
+                if slot is not None:
+                    self._slots.save(slot.released())
+        return self._known(name)
 
     async def take_offer(self, name: str, digest: str | None = None, *, by: str) -> Slot:
         """Ask for an offered version; `reconcile` fetches and installs it.
@@ -143,6 +149,14 @@ class ByHand:
                 raise DecisionError("already_active", f"{name} {offer.version} runs already")
             self._slots.save(slot.consents(offer.digest, by))
             return self._slots[name]
+
+    def _wished(self, slot: Slot) -> Slot:
+        """The slot, with the wish that a decision about it stands against."""
+        desired = self._desired()
+        if desired is None:
+            return slot
+        wanted = wanted_by_key(desired, self._slots.by_key).get(slot.key)
+        return slot if wanted is None else replace(slot, wish=wish_of(desired, wanted))
 
     def _known(self, name: str) -> Slot:
         slot = self._slots.by_key.get(name)
