@@ -185,7 +185,9 @@ class Demo:
         bundle = self._bundle("1.2.0")
         web = self._folder / "web"
         web.mkdir(exist_ok=True)
-        (web / bundle.name).write_bytes(_flipped(bundle, self._bundle("1.1.0")))
+        (web / bundle.name).write_bytes(
+            _flipped(bundle, [self._bundle("1.0.0"), self._bundle("1.1.0")])
+        )
         check = self._commands.edgepack("verify", web / bundle.name, "--root", "keys/root.json")
         self._screen.observe(check.code in (4, 5), f"workstation refused it: {check.error}", check)
         with _web_server(web) as address:
@@ -240,11 +242,11 @@ class Demo:
         return self._config_path
 
 
-def _flipped(path: Path, before: Path) -> bytes:
-    """A bundle with one bit flipped, in a part that a device with `before` has to fetch."""
+def _flipped(path: Path, before: list[Path]) -> bytes:
+    """A bundle with one bit flipped, in a part that a device with those `before` has to fetch."""
     from edgepack.bundle import open_bundle
 
-    there = {blob.digest for blob in open_bundle(before).blobs()}
+    there = {blob.digest for one in before for blob in open_bundle(one).blobs()}
     bundle = open_bundle(path)
     new = [blob for blob in bundle.blobs() if blob.digest not in there]
     part = bundle.read_blob(max(new, key=lambda blob: blob.size_bytes).digest)
