@@ -90,7 +90,7 @@ def _zip_config(path: Path) -> str:
         names = archive.namelist()
         if len(set(names)) < len(names):
             raise UnsafeModelError(f"{path.name} holds two members of one name; refused")
-        if archive.getinfo(CONFIG).file_size > _MAX_CONFIG_BYTES:
+        if CONFIG in names and archive.getinfo(CONFIG).file_size > _MAX_CONFIG_BYTES:
             raise ModelFileError(f"{path.name}: {CONFIG} is too large")
         with archive.open(WEIGHTS) as weights, h5py.File(weights, "r") as file:
             _check_inside(file, path)
