@@ -418,4 +418,4 @@ def test_an_estimator_without_a_converter(iris_table: Table, tmp_path: Path) -> 
         ConvertRequest(model=path, data=iris_table.path, label="target", output=tmp_path / "out")
     )
     assert MODEL_OR_DATA == error.exit_code
-    assert "NMF.transform iterates until the factors of each row settle" in str(error)
+    assert "NMF.transform iterates until the factors of all rows together settle" in str(error)

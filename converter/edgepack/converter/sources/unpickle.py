@@ -80,8 +80,14 @@ def load_pickle(path: Path, *, trust_pickle: bool) -> object:
             raise ModelFileError(f"{path.name} cannot be loaded: {one_line(exc)}") from exc
         except _DAMAGED as exc:
             raise ModelFileError(
-                f"{path.name} is damaged or was saved by other versions: {one_line(exc)}"
+                f"{path.name} is damaged or was saved by other versions: {_damage(exc)}"
             ) from exc
+
+
+def _damage(exc: Exception) -> str:
+    if type(exc) is KeyError and isinstance(exc.args[0], int):  # pickle's own is the bare number
+        return f"byte {exc.args[0]} stands where a pickle instruction must"
+    return one_line(exc)
 
 
 @cache

@@ -46,10 +46,14 @@ def hidden_units(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
     return found.unary("Sigmoid")
 
 
+_FACTORS = "iterates until the factors of all rows together settle: a row's depend on the others"
 _ITERATIVE = {
-    "LatentDirichletAllocation": "iterates until the topics of each row settle",
-    "MiniBatchNMF": "iterates until the factors of each row settle",
-    "NMF": "iterates until the factors of each row settle",
+    "LatentDirichletAllocation": (
+        "iterates with the digamma function until the topics of each row settle: "
+        "ONNX has no such function"
+    ),
+    "MiniBatchNMF": _FACTORS,
+    "NMF": _FACTORS,
 }
 
 
@@ -61,9 +65,7 @@ def iterated(writer: Writer, model: Any, x: Value) -> Value:  # noqa: ANN401
         UnsupportedModelError: Always.
     """
     name = type(model).__name__
-    raise UnsupportedModelError(
-        f"{name}.transform {_ITERATIVE[name]}: it is no fixed function that a graph could hold"
-    )
+    raise UnsupportedModelError(f"{name}.transform {_ITERATIVE[name]}")
 
 
 @writes("transform", "DictionaryLearning", "MiniBatchDictionaryLearning", "SparseCoder")
