@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from converter_models import Table, run
 
-from edgepack.converter import UnsafeModelError
+from edgepack.converter import ModelFileError, UnsafeModelError
 from edgepack.converter.sources.unpickle import load_pickle
 
 PRECIOUS = b"precious bytes"
@@ -227,3 +227,23 @@ def test_a_skops_file_with_a_strange_type_is_refused(tmp_path: Path, digits_tabl
     skops.io.dump(model, path)
     with pytest.raises(UnsafeModelError, match=r"(posix|nt)\.getcwd"):
         run(path, digits_table, tmp_path)
+
+
+def test_a_damaged_instruction_is_named(tmp_path: Path) -> None:
+    """A byte that is no instruction is said to be one, not told as a bare number."""
+    path = tmp_path / "model.pkl"
+    path.write_bytes(b"\x80\x04\x12.")
+    with pytest.raises(ModelFileError, match="byte 18 stands where a pickle instruction must"):
+        load_pickle(path, trust_pickle=False)
+
+
+def test_calls_deep_inside_arrays_are_refused(tmp_path: Path) -> None:
+    """An array of objects within an array of objects hides no call, compressed or not."""
+    inner = np.empty(1, dtype=object)
+    inner[0] = np.array([Calls(os.system, f"touch {tmp_path / 'pwned'}")], dtype=object)
+    for compress in (0, ("zlib", 3), ("xz", 3)):
+        path = tmp_path / "model.joblib"
+        joblib.dump({"model": inner}, path, compress=compress)
+        with pytest.raises(UnsafeModelError, match="system, which is not on the list"):
+            load_pickle(path, trust_pickle=False)
+    assert not (tmp_path / "pwned").exists()

@@ -119,6 +119,26 @@ def test_what_no_graph_holds() -> None:
         both_answers(model, FRESH)
 
 
+def test_xgboost_file_of_several_labels(tmp_path: Path) -> None:
+    """A native file answers each label as XGBClassifier does; the wrapper's pickle says so."""
+    xgboost = pytest.importorskip("xgboost")
+    model = xgboost.XGBClassifier(n_estimators=5, n_jobs=1).fit(ROWS, THERE)
+    model.save_model(tmp_path / "model.ubj")
+    data = tmp_path / "rows.csv"
+    pd.DataFrame(np.hstack([ROWS, THERE]), columns=list("abcdxyz")).to_csv(data, index=False)
+    request = ConvertRequest(
+        model=tmp_path / "model.ubj", data=data, label="x,y,z", output=tmp_path / "out"
+    )
+    with load(convert(request).path) as bundle:
+        assert Task.GENERIC is bundle.contract.task
+        answers = bundle.predict({"x": ROWS.astype(np.float32)})
+    assert model.predict(ROWS).tolist() == answers["label"].tolist()
+    near = np.abs(model.predict_proba(ROWS) - answers["probabilities"]).max()
+    assert float(near) < 1e-6
+    with pytest.raises(UnsupportedModelError, match="convert the file of its save_model"):
+        both_answers(model, FRESH)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model of two targets of text and its rows."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError
@@ -33,6 +34,7 @@ class Booster:
         ensemble: Its trees.
         answer: float64 (N, F) → label and probabilities, or value, as the library computes them.
         classes: (C,), or None for a regressor.
+        several_labels: Whether each output is how likely a label of its own is there.
         feature_names: In the model's order, or empty.
         messages: What a person should know.
     """
@@ -43,6 +45,7 @@ class Booster:
     ensemble: Ensemble
     answer: Callable[[Array], dict[str, Array]]
     classes: Array | None = None
+    several_labels: bool = False
     feature_names: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
 
@@ -74,7 +77,9 @@ class BoosterModel:
         part = Part(prefix="trees")
         x = tensors[0] if len(tensors) == 1 else part.add("Concat", *tensors, axis=1)
         classes = self._booster.classes
-        if classes is None:
+        if self._booster.several_labels:
+            outputs = _add_labels(part, self._booster.ensemble, x, dtype, element)
+        elif classes is None:
             add_value(part, self._booster.ensemble, x, dtype, output="value")
             outputs = [helper.make_tensor_value_info("value", element, [None, None])]
         else:
@@ -115,13 +120,37 @@ class BoosterModel:
         )
 
 
+def _add_labels(
+    part: Part,
+    ensemble: Ensemble,
+    x: str,
+    dtype: Any,  # noqa: ANN401  (as numpy takes it)
+    element: int,
+) -> list[ValueInfoProto]:
+    """Labels (N, T), 1 where the label's probability is above a half."""
+    add_value(part, ensemble, x, dtype, output="probabilities")
+    half = part.constant(np.array(0.5, dtype=dtype))
+    there = part.add("Greater", "probabilities", half)
+    part.add("Cast", there, output="label", to=TensorProto.INT64)
+    return [
+        helper.make_tensor_value_info("label", TensorProto.INT64, [None, ensemble.targets]),
+        helper.make_tensor_value_info("probabilities", element, [None, ensemble.targets]),
+    ]
+
+
+def _task(booster: Booster) -> Task:
+    if booster.several_labels:
+        return Task.GENERIC
+    return Task.REGRESSION if booster.classes is None else Task.CLASSIFICATION
+
+
 def _facts(booster: Booster) -> ModelFacts:
     classes = booster.classes
     trees = len(booster.ensemble.trees)
     return ModelFacts(
         framework=booster.framework,
         description=f"{trees} trees, {booster.objective}",
-        task=Task.REGRESSION if classes is None else Task.CLASSIFICATION,
+        task=_task(booster),
         packages={booster.framework.lower(): booster.version, "numpy": np.__version__},
         messages=booster.messages,
         class_names=() if classes is None else tuple(str(item) for item in classes.tolist()),

@@ -19,7 +19,8 @@ from edgepack.converter.gbm_model.xgboost_trees import objective_of, read_xgboos
 from edgepack.converter.sources.compressed import MAX_MODEL_BYTES
 from edgepack.runtime.tensors import Array
 
-_XGBOOST_CLASSES: Final = ("binary:logistic", "binary:hinge", "multi:softprob", "multi:softmax")
+_XGBOOST_BINARY: Final = ("binary:logistic", "binary:hinge")
+_XGBOOST_CLASSES: Final = (*_XGBOOST_BINARY, "multi:softprob", "multi:softmax")
 _LIGHTGBM_CLASSES: Final = ("binary", "multiclass", "multiclassova")
 
 
@@ -126,7 +127,8 @@ def of_xgboost(booster: Any) -> BoosterModel:  # noqa: ANN401
     ensemble = read_xgboost(bytes(booster.save_raw("json")), rounds=rounds)
     kind = wrapper.get("_estimator_type") if isinstance(wrapper, dict) else None
     classifies = objective in _XGBOOST_CLASSES and kind in (None, "classifier")
-    classes = np.arange(max(ensemble.targets, 2)) if classifies else None
+    several = classifies and objective in _XGBOOST_BINARY and ensemble.targets > 1
+    classes = np.arange(max(ensemble.targets, 2)) if classifies and not several else None
     messages: tuple[str, ...] = ()
     if rounds is not None:
         messages = (f"the model stopped early: its first {rounds} rounds are used, as XGB* do",)
@@ -142,6 +144,9 @@ def of_xgboost(booster: Any) -> BoosterModel:  # noqa: ANN401
         )
         softmax = objective == "multi:softmax"  # its prediction is the class alone
         predicted = booster.predict(matrix, iteration_range=(0, rounds or 0), output_margin=softmax)
+        if several:
+            there = (predicted > 0.5).astype(np.int64)
+            return {"label": there, "probabilities": np.asarray(predicted, np.float64)}
         if classes is None:
             return {"value": _value(predicted)}
         return _classified(_softmax(predicted) if softmax else predicted, classes)
@@ -154,6 +159,7 @@ def of_xgboost(booster: Any) -> BoosterModel:  # noqa: ANN401
             ensemble=ensemble,
             answer=answer,
             classes=classes,
+            several_labels=several,
             feature_names=tuple(booster.feature_names or ()),
             messages=messages,
         )

@@ -149,8 +149,10 @@ def _answers(model: Any, task: Task, rows: Any) -> dict[str, Array]:  # noqa: AN
     if answer.ndim == 2 and answer.shape[1] == 1:  # CatBoost's of several classes
         answer = answer[:, 0]
     if answer.ndim != 1:
+        native = ": convert the file of its save_model instead" if _is_xgboost(model) else ""
+        name = type(model).__name__
         raise UnsupportedModelError(
-            f"{type(model).__name__} gives {answer.shape[1]} labels a row; edgepack takes one"
+            f"{name} with {answer.shape[1]} labels a row has no ONNX form here{native}"
         )
     outputs = {"label": _as_labels(answer)}
     if task is Task.CLASSIFICATION and hasattr(model, "predict_proba"):
@@ -163,6 +165,10 @@ def _answers(model: Any, task: Task, rows: Any) -> dict[str, Array]:  # noqa: AN
         scores = np.asarray(model.decision_function(rows), np.float64)
         return {**outputs, "scores": scores.reshape(len(scores), -1)}
     return outputs
+
+
+def _is_xgboost(model: Any) -> bool:  # noqa: ANN401
+    return type(model).__name__ in ("XGBClassifier", "XGBRFClassifier")
 
 
 def _as_labels(labels: Array) -> Array:
