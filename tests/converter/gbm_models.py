@@ -8,7 +8,8 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from edgepack.converter.gbm_model.ensemble import Ensemble
-from edgepack.converter.gbm_model.graph import Part, add_classes, add_value
+from edgepack.converter.gbm_model.graph import add_classes, add_value
+from edgepack.converter.gbm_model.part import Part
 
 ROWS = 600
 _KINDS = {np.float32: TensorProto.FLOAT, np.float64: TensorProto.DOUBLE}

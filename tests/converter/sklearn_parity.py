@@ -7,6 +7,7 @@ import onnxruntime
 import pandas as pd
 
 from edgepack.bundle.contract import Datatype, TensorSpec
+from edgepack.converter.category_values import category_values
 from edgepack.converter.sklearn_model.estimator import SklearnModel
 from edgepack.converter.sources.source import ExportWish
 
@@ -42,7 +43,13 @@ def both_answers(
         )
         for name, array in arrays.items()
     )
-    wish = ExportWish(task=task, inputs=specs, outputs=tuple(expected), precision=precision)
+    wish = ExportWish(
+        task=task,
+        inputs=specs,
+        outputs=tuple(expected),
+        precision=precision,
+        categories=category_values(loaded.facts, arrays),
+    )
     exported = loaded.export(wish)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4

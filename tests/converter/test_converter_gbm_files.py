@@ -296,7 +296,6 @@ def test_own_categories_of_a_file_are_refused(data: Machines, tmp_path: Path) ->
     models = {
         ".ubj": xgboost.XGBRegressor(**X, enable_categorical=True),
         ".txt": lightgbm.LGBMRegressor(**L),
-        ".cbm": catboost.CatBoostRegressor(**C, cat_features=["d"]),
     }
     for suffix, model in models.items():
         path = _native(model.fit(frame, data.value), tmp_path / f"model{suffix}")

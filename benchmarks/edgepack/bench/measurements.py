@@ -19,7 +19,6 @@ NAMES: Final = (
     "monitor_cost",
     "agent_footprint",
     "install_memory",
-    "install_time",
     "conversion_time",
 )
 

@@ -95,7 +95,7 @@ def _try(
 ) -> tuple[FloatVariant | None, VariantReport]:
     """Judge a candidate; scores that its converter defines otherwise are left out."""
     judgement = judge(draft, candidate, held_out)
-    messages: tuple[str, ...] = ()
+    messages = candidate.facts.messages
     if not judgement.passed:
         for name in _OPTIONAL_OUTPUTS:
             if name not in held_out.expected or len(held_out.expected) < 2:
@@ -107,6 +107,7 @@ def _try(
             again = judge(fewer, slim, held_out.without(name))
             if again.passed:
                 messages = (
+                    *messages,
                     f"{name} are left out: the converted ones differ by more than the tolerance",
                 )
                 draft, candidate, held_out = fewer, slim, held_out.without(name)

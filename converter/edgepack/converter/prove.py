@@ -11,6 +11,7 @@ from edgepack.bundle.errors import ContractError
 from edgepack.bundle.pre_codec import render_steps
 from edgepack.bundle.pre_shapes import specs_after
 from edgepack.converter.ask import ask_original, check_nan, decide_task
+from edgepack.converter.category_values import category_values
 from edgepack.converter.draft import Candidate, Draft, output_specs
 from edgepack.converter.errors import RequestError, UnfitDataError, UnsupportedModelError
 from edgepack.converter.float_variant import FloatVariant, find_float_variant, settle_nan
@@ -94,6 +95,7 @@ def prove(
     matched = match_inputs(replace(facts, inputs=raw.inputs), dataset)
     if raw.steps:
         original.prepare = lambda arrays: apply_steps(raw.steps, narrow(matched.specs, arrays))
+    original.categories = category_values(facts, matched.arrays)
     task = decide_task(facts, dataset, request)
     row_bytes = sum(array[:1].size * 4 for array in matched.arrays.values())
     split = split_rows(

@@ -1,6 +1,6 @@
 """A booster that came without scikit-learn, behind the `LoadedModel` Protocol."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,12 @@ import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
-from edgepack.converter.errors import UnfitDataError, UnsupportedModelError
+from edgepack.converter.errors import UnfitDataError
+from edgepack.converter.gbm_model.category_numbers import add_numbers
 from edgepack.converter.gbm_model.ensemble import Ensemble
-from edgepack.converter.gbm_model.graph import ML_DOMAIN, Part, add_classes, add_value
+from edgepack.converter.gbm_model.graph import add_classes, add_value
+from edgepack.converter.gbm_model.hashed_categories import shown, with_whole_numbers
+from edgepack.converter.gbm_model.part import ML_DOMAIN, Part
 from edgepack.converter.onnx_graph import clean, output_datatype, summarise
 from edgepack.converter.sources.source import Exported, ExportFacts, ExportWish, ModelFacts
 from edgepack.runtime.tensors import Array
@@ -37,6 +40,8 @@ class Booster:
         several_labels: Whether each output is how likely a label of its own is there.
         feature_names: In the model's order, or empty.
         messages: What a person should know.
+        category_features: Columns of categories that the file keeps as hashes.
+        named: Such columns' categories → the same trees with tables for them, and messages.
     """
 
     framework: str
@@ -48,6 +53,8 @@ class Booster:
     several_labels: bool = False
     feature_names: tuple[str, ...] = ()
     messages: tuple[str, ...] = ()
+    category_features: tuple[int, ...] = ()
+    named: Callable[[Mapping[int, Array]], tuple[Ensemble, tuple[str, ...]]] | None = None
 
 
 class BoosterModel:
@@ -59,9 +66,12 @@ class BoosterModel:
 
     def run(self, task: Task, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Answer as the original does: see `LoadedModel`."""
-        if any(array.dtype.kind not in "biuf" for array in inputs.values()):
-            raise UnfitDataError(f"{self._booster.framework} takes numbers, got text")
-        rows = np.concatenate([array.astype(np.float64) for array in inputs.values()], axis=1)
+        hashed = self._booster.category_features
+        self._check_texts([array.dtype == np.object_ for array in inputs.values()])
+        parts = [a if a.dtype == np.object_ else a.astype(np.float64) for a in inputs.values()]
+        if any(part.dtype == np.object_ for part in parts):
+            parts = [part.astype(np.object_) for part in parts]
+        rows = with_whole_numbers(np.concatenate(parts, axis=1), hashed)
         if rows.shape[1] != self._booster.ensemble.features:
             raise UnfitDataError(
                 f"the model takes {self._booster.ensemble.features} columns, got {rows.shape[1]}"
@@ -70,22 +80,26 @@ class BoosterModel:
 
     def export(self, wish: ExportWish) -> Exported:
         """Export to ONNX: see `LoadedModel`."""
-        if any(spec.datatype is Datatype.BYTES for spec in wish.inputs):
-            raise UnsupportedModelError(f"{self._booster.framework} takes numbers, got text")
+        self._check_texts([spec.datatype is Datatype.BYTES for spec in wish.inputs])
+        ensemble = self._booster.ensemble
+        messages: tuple[str, ...] = ()
+        categories = shown(wish.categories)
+        if self._booster.named is not None:
+            ensemble, messages = self._booster.named(categories)
         element, dtype, datatype = _TYPES[wish.precision]
         tensors = ["x"] if len(wish.inputs) == 1 else [f"x{i}" for i in range(len(wish.inputs))]
         part = Part(prefix="trees")
-        x = tensors[0] if len(tensors) == 1 else part.add("Concat", *tensors, axis=1)
+        x = add_numbers(part, wish.inputs, tensors, categories, dtype)
         classes = self._booster.classes
         if self._booster.several_labels:
-            outputs = _add_labels(part, self._booster.ensemble, x, dtype, element)
+            outputs = _add_labels(part, ensemble, x, dtype, element)
         elif classes is None:
-            add_value(part, self._booster.ensemble, x, dtype, output="value")
+            add_value(part, ensemble, x, dtype, output="value")
             outputs = [helper.make_tensor_value_info("value", element, [None, None])]
         else:
             add_classes(
                 part,
-                self._booster.ensemble,
+                ensemble,
                 x,
                 dtype,
                 classes=classes,
@@ -98,7 +112,11 @@ class BoosterModel:
                 helper.make_tensor_value_info("probabilities", element, [None, None]),
             ]
         inputs = [
-            helper.make_tensor_value_info(tensor, element, [None, *spec.shape[1:]])
+            helper.make_tensor_value_info(
+                tensor,
+                TensorProto.STRING if spec.datatype is Datatype.BYTES else element,
+                [None, *spec.shape[1:]],
+            )
             for tensor, spec in zip(tensors, wish.inputs, strict=True)
         ]
         graph = helper.make_graph(part.nodes, "edgepack", inputs, outputs, part.initializers)
@@ -108,7 +126,11 @@ class BoosterModel:
             data=model.SerializeToString(deterministic=True),
             facts=ExportFacts(
                 inputs=tuple(
-                    TensorBinding(name=spec.name, tensor=tensor, dtype=datatype)
+                    TensorBinding(
+                        name=spec.name,
+                        tensor=tensor,
+                        dtype=spec.datatype if spec.datatype is Datatype.BYTES else datatype,
+                    )
                     for tensor, spec in zip(tensors, wish.inputs, strict=True)
                 ),
                 outputs=tuple(
@@ -116,8 +138,22 @@ class BoosterModel:
                     for name in wish.outputs
                 ),
                 summary=summarise(model),
+                messages=messages,
             ),
         )
+
+    def _check_texts(self, is_text: Sequence[bool]) -> None:
+        hashed = self._booster.category_features
+        columns = range(self._booster.ensemble.features) if len(is_text) == 1 else hashed
+        if any(is_text) and not hashed:
+            raise UnfitDataError(f"{self._booster.framework} takes numbers, got text")
+        texts = columns if is_text == [True] else [i for i, text in enumerate(is_text) if text]
+        wrong = [place for place in texts if place not in hashed]
+        if wrong:
+            raise UnfitDataError(
+                f"column {wrong[0]} of the model takes numbers, got text: its categories are "
+                f"columns {', '.join(map(str, hashed))}"
+            )
 
 
 def _add_labels(
@@ -156,4 +192,5 @@ def _facts(booster: Booster) -> ModelFacts:
         class_names=() if classes is None else tuple(str(item) for item in classes.tolist()),
         features=booster.ensemble.features,
         feature_names=booster.feature_names,
+        category_features=booster.category_features,
     )

@@ -9,11 +9,17 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 
 from edgepack.converter.errors import ModelFileError, UnsupportedModelError
+from edgepack.converter.gbm_model.catboost_categories import (
+    CategoryColumns,
+    CategoryReader,
+    FloatFeature,
+)
 from edgepack.converter.gbm_model.ensemble import LEAF, Ensemble, Link, Tree
 from edgepack.converter.gbm_model.flat_table import FlatTable
 from edgepack.runtime.tensors import Array
@@ -26,6 +32,7 @@ _CATEGORIES, _FLOATS, _ONE_HOTS, _CTRS = 4, 5, 6, 7
 _LEAVES, _STEPS, _LEAF_OF_NODE, _TEXTS, _ESTIMATED = 8, 10, 11, 12, 13
 _SCALE, _BIAS, _BIASES, _EMBEDDINGS = 14, 15, 16, 18
 _FLAT_INDEX, _BORDERS, _NAME, _NAN_TREATMENT = 2, 3, 4, 5
+_INDEX, _CATEGORY_FLAT_INDEX, _CATEGORY_NAME = 0, 1, 2
 _NAN_IS_LARGE: Final = 2
 _CLASSIFIERS: Final[Mapping[str, Link]] = {
     "Logloss": Link.SIGMOID,
@@ -47,12 +54,17 @@ class CatboostModel:
         loss: "Logloss".
         is_classifier: Whether the loss is a classifier's.
         feature_names: As the file has them, or empty.
+        categories: The columns that hold categories.
+        unseen: How many entries of its tables of categories no category leads to, and how many
+            there are.
     """
 
     ensemble: Ensemble
     loss: str
     is_classifier: bool
     feature_names: tuple[str, ...]
+    categories: tuple[int, ...] = ()
+    unseen: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,33 +76,38 @@ class _Questions:
     nan_yes: Array
 
 
-def read_catboost(data: bytes) -> CatboostModel:
+def read_catboost(
+    data: bytes, categories: Mapping[int, tuple[str, ...]] = MappingProxyType({})
+) -> CatboostModel:
     """Read a model.
 
+    Args:
+        data: As the library stores it.
+        categories: Column → texts of categories, in the order of the numbers that the trees get
+            for them: the file has only hashes. Of other columns every category is unknown.
+
     Raises:
-        UnsupportedModelError: It has no exact form here: categories, texts, embeddings, a loss
-            whose answers are not one number or one class.
+        UnsupportedModelError: It has no exact form here: texts, embeddings, a loss whose answers
+            are not one number or one class, tables of categories that are too large.
         ModelFileError: It is damaged.
     """
     try:
-        return _read(data)
+        return _read(data, categories)
     except (struct.error, ValueError, IndexError, KeyError, TypeError) as exc:
         raise ModelFileError(f"the CatBoost model is damaged: {str(exc)[:80]}") from exc
 
 
-def _read(data: bytes) -> CatboostModel:
+def _read(data: bytes, categories: Mapping[int, tuple[str, ...]]) -> CatboostModel:
     if data[:4] != MAGIC:
         raise ModelFileError("the CatBoost model is damaged: it does not begin with CBM1")
-    core = FlatTable.root(data[_HEADER_BYTES:])
+    end = _HEADER_BYTES + int.from_bytes(data[4:_HEADER_BYTES], "little")
+    core = FlatTable.root(data[_HEADER_BYTES:end])
     trees = core.table(_TREES)
     if trees is None:
         raise ModelFileError("the CatBoost model has no trees")
     for slot, kind in (
-        (_CATEGORIES, "categorical features"),
         (_TEXTS, "text features"),
         (_EMBEDDINGS, "embeddings"),
-        (_ONE_HOTS, "categorical features"),
-        (_CTRS, "categorical features"),
         (_ESTIMATED, "estimated features"),
     ):
         if trees.length(slot):
@@ -103,23 +120,40 @@ def _read(data: bytes) -> CatboostModel:
     if loss in _REFUSED or not loss:
         raise UnsupportedModelError(f"CatBoost's loss {loss[:40]!r} has no ONNX form here")
     floats = trees.tables(_FLOATS)
-    names = [item.text(_NAME) for item in floats]
+    names = {item.int32(_FLAT_INDEX, -1): item.text(_NAME) for item in floats}
+    own = trees.tables(_CATEGORIES)
+    places = {item.int32(_INDEX, -1): item.int32(_CATEGORY_FLAT_INDEX, -1) for item in own}
+    names |= {item.int32(_CATEGORY_FLAT_INDEX, -1): item.text(_CATEGORY_NAME) for item in own}
     width = max(trees.int32(_DIMENSION), 1)
-    features = max((item.int32(_FLAT_INDEX, -1) for item in floats), default=-1) + 1
+    features = max(names, default=-1) + 1
+    found = None
+    if trees.length(_ONE_HOTS) or trees.length(_CTRS):
+        numbers = [
+            FloatFeature(
+                column=item.int32(_FLAT_INDEX, -1),
+                nan_above=item.int8(_NAN_TREATMENT) == _NAN_IS_LARGE,
+            )
+            for item in floats
+        ]
+        reader = CategoryReader(places, numbers, categories)
+        found = reader.read(trees.tables(_ONE_HOTS), trees.tables(_CTRS), data[end:])
     threshold = info.get("binclass_probability_threshold")
     ensemble = Ensemble(
-        trees=_all_trees(trees, _questions(floats), width),
+        trees=_all_trees(trees, _questions(floats, features, found), width),
         base=_bias(trees, width),
         features=features,
         link=_CLASSIFIERS.get(loss, Link.EXP if loss in _EXPONENTS else Link.NONE),
         border=_logit(float(threshold)) if threshold else 0.0,
+        lookups=None if found is None else found.lookups,
     )
     ensemble.check()
     return CatboostModel(
         ensemble=ensemble,
         loss=loss,
         is_classifier=loss in _CLASSIFIERS,
-        feature_names=tuple(names) if all(names) else (),
+        feature_names=tuple(names[i] for i in sorted(names)) if all(names.values()) else (),
+        categories=tuple(sorted(places.values())),
+        unseen=(0, 0) if found is None else found.unseen,
     )
 
 
@@ -140,7 +174,7 @@ def _bias(trees: FlatTable, width: int) -> Array:
     return np.full(width, trees.float64(_BIAS, 0.0))
 
 
-def _questions(floats: list[FlatTable]) -> _Questions:
+def _questions(floats: list[FlatTable], features: int, made: CategoryColumns | None) -> _Questions:
     feature, border, nan_yes = [], [], []
     for item in floats:
         borders = item.array(_BORDERS, np.float32)
@@ -148,6 +182,10 @@ def _questions(floats: list[FlatTable]) -> _Questions:
         feature.append(np.full(len(borders), item.int32(_FLAT_INDEX, -1), dtype=np.int64))
         large = item.int8(_NAN_TREATMENT) == _NAN_IS_LARGE
         nan_yes.append(np.full(len(borders), not large))
+    for place, borders in enumerate(() if made is None else made.borders):
+        border.append(borders.astype(np.float64))
+        feature.append(np.full(len(borders), features + place, dtype=np.int64))
+        nan_yes.append(np.zeros(len(borders), dtype=bool))
     return _Questions(
         feature=np.concatenate(feature) if feature else np.zeros(0, np.int64),
         border=np.concatenate(border) if border else np.zeros(0),

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from edgepack.converter.errors import ModelFileError
+from edgepack.converter.gbm_model.lookups import Lookups
 from edgepack.runtime.tensors import Array
 
 LEAF: Final = -1
@@ -95,6 +96,7 @@ class Ensemble:
         border: Of two classes: the sum above which it is the second.
         slope: What the sums are multiplied by before a sigmoid.
         missing: A number that stands for a missing value as NaN does, or None.
+        lookups: Columns that are made of the caller's and stand behind those, or None.
     """
 
     trees: tuple[Tree, ...]
@@ -107,6 +109,7 @@ class Ensemble:
     border: float = 0.0
     slope: float = 1.0
     missing: float | None = None
+    lookups: Lookups | None = None
 
     @property
     def targets(self) -> int:
@@ -119,7 +122,8 @@ class Ensemble:
         Raises:
             ModelFileError: See `Tree.check`; or a leaf adds to a sum that there is not.
         """
+        columns = self.features + len(self.lookups.tables if self.lookups else ())
         for tree in self.trees:
-            tree.check(self.features)
+            tree.check(columns)
             if not 0 <= tree.target <= self.targets - tree.value.shape[1]:
                 raise ModelFileError("a tree adds to an output that the model does not have")

@@ -44,8 +44,8 @@ class FlatTable:
         """How long a list is; 0 if it is absent."""
         return self._vector(slot, 1)[1]
 
-    def array(self, slot: int, dtype: type) -> Array:
-        """A field that is a list of numbers, little-endian; empty if it is absent."""
+    def array(self, slot: int, dtype: "type | np.dtype[Any]") -> Array:
+        """A field that is a list of numbers or structs, little-endian; empty if it is absent."""
         kind: np.dtype[Any] = np.dtype(dtype).newbyteorder("<")
         begin, count = self._vector(slot, kind.itemsize)
         return np.frombuffer(self.data, dtype=kind, count=count, offset=begin)
@@ -62,6 +62,10 @@ class FlatTable:
     def int8(self, slot: int, default: int = 0) -> int:
         """A field that is a whole number of 8 bits."""
         return int(self._scalar("<b", slot, default))
+
+    def float32(self, slot: int, default: float) -> float:
+        """A field that is a float32."""
+        return float(self._scalar("<f", slot, default))
 
     def float64(self, slot: int, default: float) -> float:
         """A field that is a float64."""

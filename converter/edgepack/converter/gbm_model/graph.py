@@ -6,50 +6,19 @@ for a probability of 1e-6.)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.gbm_model.ensemble import LEAF, Ensemble, Link, Tree
+from edgepack.converter.gbm_model.lookups import add_lookups
+from edgepack.converter.gbm_model.part import ML_DOMAIN, Part
 from edgepack.converter.gbm_model.thresholds import float32_thresholds
 from edgepack.runtime.tensors import Array
 
-ML_DOMAIN: Final = "ai.onnx.ml"
 _KINDS: Final = {np.dtype(np.float32): TensorProto.FLOAT, np.dtype(np.float64): TensorProto.DOUBLE}
-
-
-@dataclass(slots=True, kw_only=True)
-class Part:
-    """Nodes and constants that are added to a graph.
-
-    Attributes:
-        prefix: Of every name that this makes.
-    """
-
-    prefix: str
-    nodes: list[NodeProto] = field(default_factory=list)
-    initializers: list[TensorProto] = field(default_factory=list)
-
-    def add(self, operator: str, *inputs: str, output: str | None = None, **fields: Any) -> str:  # noqa: ANN401
-        """Add a node with one output, and give that one's name."""
-        name = f"{self.prefix}_{len(self.nodes)}_{operator}"
-        node = helper.make_node(operator, inputs, [output or name], name=name, **fields)
-        self.nodes.append(node)
-        return output or name
-
-    def constant(self, values: Array) -> str:
-        """Add a constant, and give its name."""
-        name = f"{self.prefix}_constant_{len(self.initializers)}"
-        if values.dtype.kind in "OU":
-            text: Any = [str(item).encode() for item in values.ravel().tolist()]
-            tensor = helper.make_tensor(name, TensorProto.STRING, values.shape, text)
-        else:
-            tensor = numpy_helper.from_array(np.ascontiguousarray(values), name)
-        self.initializers.append(tensor)
-        return name
 
 
 def add_value(part: Part, ensemble: Ensemble, x: str, dtype: Any, *, output: str) -> None:  # noqa: ANN401
@@ -195,6 +164,8 @@ def _sums(part: Part, ensemble: Ensemble, x: str, dtype: Any) -> tuple[str, Any]
     if ensemble.missing is not None:
         mark = part.add("Equal", x, part.constant(np.array([ensemble.missing], inner)))
         x = part.add("Where", mark, part.constant(np.array([np.nan], inner)), x)
+    if ensemble.lookups is not None:
+        x = add_lookups(part, ensemble.lookups, x)
     attributes = _attributes(ensemble, float64=inner == np.float64)
     sums = part.add("TreeEnsembleRegressor", x, domain=ML_DOMAIN, **attributes)
     # The operator gives float32 whatever it takes.

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from edgepack.converter.gbm_model.ensemble import LEAF, Ensemble
-from edgepack.converter.gbm_model.graph import Part, add_classes, add_sums, add_value, reached
+from edgepack.converter.gbm_model.graph import add_classes, add_sums, add_value, reached
+from edgepack.converter.gbm_model.lookups import add_lookups
+from edgepack.converter.gbm_model.part import Part
 from edgepack.converter.gbm_model.read import ensemble_of
 from edgepack.converter.sklearn_model.converters import leaves
 from edgepack.converter.sklearn_model.converters.methods import writes
@@ -113,6 +115,11 @@ def _exact_sums(writer: Writer, ensemble: Ensemble, x: Value) -> Value:
             )
         )
     seen = x if ensemble.float64 else x.cast(np.float32)
+    if ensemble.lookups is not None:
+        part = Part(prefix=writer.sink.name("categories"))
+        wider = add_lookups(part, ensemble.lookups, seen.name)
+        _pour(part, writer)
+        seen = Value(writer, wider, seen.dtype)
     base = writer.const(ensemble.base.reshape(1, -1))
     return leaves.leaf_values(writer, seen, found).sum() + base
 

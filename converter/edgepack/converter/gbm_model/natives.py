@@ -10,7 +10,8 @@ import numpy as np
 from edgepack.converter.errors import ModelFileError, UnsupportedModelError
 from edgepack.converter.gbm_model.booster import Booster, BoosterModel
 from edgepack.converter.gbm_model.catboost_trees import read_catboost
-from edgepack.converter.gbm_model.ensemble import Link
+from edgepack.converter.gbm_model.ensemble import Ensemble, Link
+from edgepack.converter.gbm_model.hashed_categories import texts_of, unseen_message
 from edgepack.converter.gbm_model.library_errors import library_line
 from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
 from edgepack.converter.gbm_model.own_categories import xgboost_categories
@@ -89,6 +90,11 @@ def load_catboost(path: Path) -> BoosterModel:
     # A model that is loaded from a file gives the logarithm, the one that was trained did not.
     kind_of_value = "Exponent" if found.ensemble.link is Link.EXP else "RawFormulaVal"
 
+    def named(categories: Mapping[int, Array]) -> tuple[Ensemble, tuple[str, ...]]:
+        texts = {place: texts_of(items) for place, items in categories.items()}
+        again = read_catboost(data, texts)
+        return again.ensemble, unseen_message([again])
+
     def answer(rows: Array) -> dict[str, Array]:
         if classes is None:
             return {"value": _value(model.predict(rows, prediction_type=kind_of_value))}
@@ -105,6 +111,8 @@ def load_catboost(path: Path) -> BoosterModel:
             answer=answer,
             classes=None if classes is None else classes.astype(_label_type(classes)),
             feature_names=_named(found.feature_names, "{}"),
+            category_features=found.categories,
+            named=named if found.categories else None,
         )
     )
 

@@ -5,18 +5,11 @@ from typing import Any, Final, NoReturn
 from edgepack.converter.errors import UnsupportedModelError
 from edgepack.converter.gbm_model.catboost_trees import read_catboost
 from edgepack.converter.gbm_model.ensemble import Ensemble
+from edgepack.converter.gbm_model.hashed_categories import hashed_columns, named_categories
+from edgepack.converter.gbm_model.library_of import library_of
 from edgepack.converter.gbm_model.lightgbm_trees import read_lightgbm
 from edgepack.converter.gbm_model.own_categories import xgboost_categories
 from edgepack.converter.gbm_model.xgboost_trees import read_xgboost
-
-
-def library_of(model: Any) -> str | None:  # noqa: ANN401
-    """The library that a wrapper's class, or one that it derives from, is of."""
-    for parent in type(model).__mro__:
-        name = parent.__module__.partition(".")[0]
-        if name in _READERS:
-            return name
-    return None
 
 
 def ensemble_of(model: Any) -> Ensemble:  # noqa: ANN401
@@ -45,7 +38,7 @@ def refuse_text_categories(library: str) -> NoReturn:
         UnsupportedModelError: Always.
     """
     raise UnsupportedModelError(
-        f"{library}'s own pandas categories behind other steps have no ONNX form here: encode such "
+        f"{library}'s own categories behind other steps have no ONNX form here: encode such "
         "columns in a scikit-learn pipeline before the model (OrdinalEncoder, OneHotEncoder)"
     )
 
@@ -72,8 +65,10 @@ def _of_lightgbm(model: Any) -> Ensemble:  # noqa: ANN401
 
 
 def _of_catboost(model: Any) -> Ensemble:  # noqa: ANN401
-    return read_catboost(model._serialize_model()).ensemble
+    named = named_categories(model)
+    if named is None and hashed_columns(model):
+        refuse_text_categories("CatBoost")
+    return read_catboost(model._serialize_model(), named or {}).ensemble
 
 
 _READERS: Final = {"xgboost": _of_xgboost, "lightgbm": _of_lightgbm, "catboost": _of_catboost}
-LIBRARIES: Final = tuple(_READERS)

@@ -16,7 +16,8 @@ from skl2onnx.common.data_types import (
 from sklearn.base import is_classifier
 
 from edgepack.converter.errors import UnsupportedModelError
-from edgepack.converter.gbm_model.graph import ML_DOMAIN, Part, add_classes, add_value
+from edgepack.converter.gbm_model.graph import add_classes, add_value
+from edgepack.converter.gbm_model.part import ML_DOMAIN, Part
 from edgepack.converter.gbm_model.read import ensemble_of
 
 _CLASSES = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from edgepack.converter.gbm_model.read import library_of
+from edgepack.converter.gbm_model.library_of import library_of
 
 _ALWAYS = frozenset({"CountVectorizer", "TfidfVectorizer", "RandomTreesEmbedding"})
 # These give what they get; all others give dense arrays.

@@ -5,7 +5,7 @@ from typing import Any
 
 from sklearn.pipeline import Pipeline
 
-from edgepack.converter.gbm_model.read import LIBRARIES, library_of
+from edgepack.converter.gbm_model.library_of import LIBRARIES, library_of
 
 
 def column_names(model: Any) -> list[str]:  # noqa: ANN401

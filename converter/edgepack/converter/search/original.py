@@ -1,6 +1,7 @@
 """The original model in its child process, which is asked only what is not known already."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.bundle.contract import Task
@@ -8,6 +9,7 @@ from edgepack.converter.draft import Candidate
 from edgepack.converter.errors import WorkerError
 from edgepack.converter.search.cache import AnswerCache, key_of
 from edgepack.converter.sources.source import (
+    CategoryValues,
     Exported,
     ExportFacts,
     ExportWish,
@@ -35,6 +37,7 @@ class OriginalModel:
 
     Attributes:
         prepare: From what callers give to what the model takes; nothing is done by default.
+        categories: What the data shows, for every export.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class OriginalModel:
         self._cache = cache
         self._context = (*context, repr(options))
         self.prepare: Callable[[Mapping[str, Array]], dict[str, Array]] = dict
+        self.categories: tuple[CategoryValues, ...] = ()
         self._is_sent = False
         self._loaded: Message | None = None
 
@@ -92,6 +96,7 @@ class OriginalModel:
             UnsupportedModelError: It has no such form.
             ConvertError: The child failed.
         """
+        wish = replace(wish, categories=self.categories)
         answer = self._ask(Message(kind="export", fields=to_fields(wish)), limit_s=limit_s)
         return Candidate(
             name=f"{wish.format}-{wish.precision}",

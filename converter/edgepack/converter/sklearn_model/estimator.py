@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from edgepack.bundle.contract import Task
 from edgepack.converter.errors import UnfitDataError, UnsupportedModelError, one_line
+from edgepack.converter.gbm_model.hashed_categories import with_whole_numbers
 from edgepack.converter.gbm_model.wrappers import column_names, library_versions
 from edgepack.converter.sklearn_model.columns import (
     needed_columns,
@@ -18,6 +19,7 @@ from edgepack.converter.sklearn_model.columns import (
     text_columns,
 )
 from edgepack.converter.sklearn_model.export import export_onnx
+from edgepack.converter.sklearn_model.hashed_models import hashed_categories
 from edgepack.converter.sklearn_model.missing_text import missing_marks, with_missing
 from edgepack.converter.sklearn_model.own_categories import as_categories, own_categories
 from edgepack.converter.sklearn_model.several_labels import (
@@ -41,6 +43,8 @@ class SklearnModel:
         self._model = estimator
         self._kept = needed_columns(estimator)
         self._categories = own_categories(estimator)
+        hashed = set(hashed_categories(estimator))
+        self._hashed = tuple(p for p, column in enumerate(self._kept) if column in hashed)
         marks = missing_marks(estimator)
         self._missing = {
             place: marks[column] for place, column in enumerate(self._kept) if column in marks
@@ -81,6 +85,7 @@ class SklearnModel:
             class_names=_class_names(classes) if task is Task.CLASSIFICATION else (),
             features=None if features is None else len(self._kept),
             feature_names=tuple(names[index] for index in self._kept) if names else (),
+            category_features=self._hashed,
             text_features=tuple(place[column] for column in sorted(text) if column in place),
         )
 
@@ -90,7 +95,8 @@ class SklearnModel:
             return next(iter(inputs.values()))[:, 0]
         if not names:
             parts = list(inputs.values())
-            return parts[0] if len(parts) == 1 else np.concatenate(_as_objects(parts), axis=1)
+            whole = parts[0] if len(parts) == 1 else np.concatenate(_as_objects(parts), axis=1)
+            return with_whole_numbers(whole, self._hashed)
         from pandas import DataFrame
 
         if list(inputs) == ["x"]:
@@ -101,6 +107,7 @@ class SklearnModel:
             if set(names) == set(inputs):
                 columns = {name: inputs[name][:, 0] for name in names}
             frame = DataFrame(columns)
+        frame = with_whole_numbers(frame, self._hashed)
         return as_categories(frame, self._model, self._categories)
 
 

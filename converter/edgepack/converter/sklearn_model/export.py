@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from edgepack.bundle.contract import Datatype, Task, TensorBinding
 from edgepack.converter.errors import UnsupportedModelError, one_line
+from edgepack.converter.gbm_model.hashed_categories import shown
 from edgepack.converter.gbm_model.register import register_boosters
 from edgepack.converter.gbm_model.sparse import zeros_are_missing
 from edgepack.converter.onnx_graph import (
@@ -28,8 +29,10 @@ from edgepack.converter.sklearn_model.columns import renumber
 from edgepack.converter.sklearn_model.converters.container import TARGET_OPSET
 from edgepack.converter.sklearn_model.converters.register import register_converters
 from edgepack.converter.sklearn_model.converters.transformers import as_transformers
+from edgepack.converter.sklearn_model.hashed_models import hashed_models
 from edgepack.converter.sklearn_model.held_encoders import number_held_texts
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
+from edgepack.converter.sklearn_model.number_hashed import number_hashed
 from edgepack.converter.sklearn_model.own_categories import number_categories, own_categories
 from edgepack.converter.sklearn_model.several_labels import (
     gives_several_labels,
@@ -84,11 +87,17 @@ def export_onnx(
     ]
     register_boosters()
     model = deepcopy(model)
-    own = own_categories(model)
+    hashed = hashed_models(model)
+    messages: tuple[str, ...] = ()
+    own = {} if hashed else own_categories(model)
     texts = [place for place, spec in enumerate(inputs) if spec.datatype is Datatype.BYTES]
     if len(inputs) == 1:
         texts = list(range(inputs[0].shape[-1])) if texts else []
-    if own:
+    if hashed:
+        numbered, messages = number_hashed(model, hashed, shown(wish.categories), texts, kept)
+        kept = kept if numbered is model else list(range(len(kept)))
+        model = numbered
+    elif own:
         model = number_categories(model, own, len(kept))
     else:
         model = number_held_texts(model, texts, len(kept))
@@ -119,6 +128,7 @@ def export_onnx(
                 for name, tensor in names.items()
             ),
             summary=summarise(onnx_model),
+            messages=messages,
         ),
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sklearn.pipeline import FeatureUnion, Pipeline
 
-from edgepack.converter.gbm_model.read import library_of
+from edgepack.converter.gbm_model.library_of import library_of
 
 _HOLDERS = ("estimator_", "best_estimator_", "regressor_", "estimator")
 _LISTS = ("estimators_", "calibrated_classifiers_")
@@ -22,10 +22,10 @@ def seeing_columns(model: Any) -> Iterator[Any]:  # noqa: ANN401
             if not isinstance(step, str):
                 yield from seeing_columns(step)
         return
-    held = _held(model)
-    if not held:
+    inner = held(model)
+    if not inner:
         yield model
-    for item in held:
+    for item in inner:
         yield from seeing_columns(item)
 
 
@@ -33,7 +33,7 @@ def holds_others(model: Any) -> bool:  # noqa: ANN401
     """Tell whether a CalibratedClassifierCV or its like sees the columns, and hands them on."""
     while isinstance(model, Pipeline):
         model = _first(model)
-    return not isinstance(model, FeatureUnion) and bool(_held(model))
+    return not isinstance(model, FeatureUnion) and bool(held(model))
 
 
 def _first(model: Pipeline) -> Any:  # noqa: ANN401
@@ -41,7 +41,7 @@ def _first(model: Pipeline) -> Any:  # noqa: ANN401
     return steps[0] if steps else None
 
 
-def _held(model: Any) -> list[Any]:  # noqa: ANN401
+def held(model: Any) -> list[Any]:  # noqa: ANN401
     """The fitted estimators that an estimator asks, each with all columns."""
     if library_of(model) or getattr(model, "estimators_features_", None) is not None:
         return []

@@ -32,6 +32,18 @@ def number_held_texts(model: Any, texts: list[int], columns: int) -> Any:  # noq
     """
     if not texts or not holds_others(model) or takes_texts(model):
         return model
+    return behind_numbers(model, number_encoders(model, texts), columns, unknown=_UNKNOWN)
+
+
+def number_encoders(model: Any, texts: list[int]) -> dict[int, Array]:  # noqa: ANN401
+    """Make the encoders of a model's texts take numbers, in place.
+
+    Returns:
+        The texts in the order of their numbers, by column.
+
+    Raises:
+        UnsupportedModelError: Something else than an encoder sees a text.
+    """
     known: dict[int, dict[str, float]] = {place: {} for place in texts}
     for step, places in caller_steps(model):
         for encoder in _of_texts(step, places, texts):
@@ -45,8 +57,7 @@ def number_held_texts(model: Any, texts: list[int], columns: int) -> Any:  # noq
             ]
     categories = {place: _texts(items) for place, items in known.items() if items}
     unread = sorted(set(texts) - set(categories))
-    kept = {**categories, **{place: np.array([""], np.object_) for place in unread}}
-    return behind_numbers(model, kept, columns, unknown=_UNKNOWN)
+    return {**categories, **{place: np.array([""], np.object_) for place in unread}}
 
 
 def _of_texts(step: Any, places: list[int], texts: list[int]) -> list[Any]:  # noqa: ANN401

@@ -17,8 +17,8 @@ from edgepack.converter.errors import (
     UnsupportedModelError,
     one_line,
 )
+from edgepack.converter.gbm_model.library_of import library_of
 from edgepack.converter.gbm_model.natives import booster_model
-from edgepack.converter.gbm_model.read import library_of
 from edgepack.converter.gbm_model.wrappers import is_fitted_catboost, restore_counts
 from edgepack.converter.sklearn_model.estimator import SklearnModel
 from edgepack.converter.sources.source import LoadedModel

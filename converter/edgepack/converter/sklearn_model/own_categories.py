@@ -13,12 +13,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
 
 from edgepack.converter.errors import UnsupportedModelError
+from edgepack.converter.gbm_model.library_of import library_of
 from edgepack.converter.gbm_model.own_categories import (
     lightgbm_categories,
     without_xgboost_categories,
     xgboost_categories,
 )
-from edgepack.converter.gbm_model.read import library_of
 from edgepack.converter.sklearn_model.first_steps import seeing_columns
 from edgepack.runtime.tensors import Array
 
@@ -77,11 +77,17 @@ def behind_numbers(
         if place in categories:
             items = categories[place]
             row[0, place] = items[0]
-            step = OrdinalEncoder(
-                categories=[items], handle_unknown="use_encoded_value", unknown_value=unknown
-            )
+            step = encoder_of(items, unknown)
         steps.append((f"column{place}", step, [place]))
     return Pipeline([("categories", ColumnTransformer(steps).fit(row)), ("model", model)])
+
+
+def encoder_of(categories: Array, unknown: float) -> OrdinalEncoder:
+    """A fitted encoder that gives the numbers of categories."""
+    encoder = OrdinalEncoder(
+        categories=[categories], handle_unknown="use_encoded_value", unknown_value=unknown
+    )
+    return encoder.fit(categories.reshape(-1, 1))
 
 
 def _categories_of(model: Any) -> dict[int, Array]:  # noqa: ANN401

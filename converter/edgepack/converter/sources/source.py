@@ -32,6 +32,8 @@ class ModelFacts:
         features: Number of columns that a tabular model takes, if it knows.
         feature_names: Their names in the model's order, or empty.
         text_features: Positions of the columns that the model takes as text.
+        category_features: Positions of the columns whose categories the file keeps only as hashes:
+            the data must show them.
         formats: Which the source exports itself; TFLite is otherwise written from ONNX.
         precision: "fp32", or what a ready file is: "fp16", "int8", "int8-dynamic" (activations are
             quantized while it runs), "int8-weights" (only they are stored so).
@@ -48,6 +50,7 @@ class ModelFacts:
     features: int | None = None
     feature_names: tuple[str, ...] = ()
     text_features: tuple[int, ...] = ()
+    category_features: tuple[int, ...] = ()
     formats: tuple[str, ...] = ("onnx",)
     precision: str = "fp32"
 
@@ -95,6 +98,15 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CategoryValues:
+    """The categories that the data shows in a column, either as texts or as numbers."""
+
+    column: int
+    texts: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExportWish:
     """What is wanted of an export.
 
@@ -105,6 +117,7 @@ class ExportWish:
         precision: "fp32" or "fp64".
         settle_ties: Make the label from probabilities of which those within 1e-6 count as equal.
         format: "onnx" or "tflite": one of the model's `ModelFacts.formats`.
+        categories: Of `ModelFacts.category_features`.
     """
 
     task: Task
@@ -113,6 +126,7 @@ class ExportWish:
     precision: str
     settle_ties: bool = False
     format: str = "onnx"
+    categories: tuple[CategoryValues, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
