@@ -83,7 +83,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup
+bench: setup mosquitto servers
 	$(BIN)/python -m edgepack.bench.figures
 
 wheel-check: setup

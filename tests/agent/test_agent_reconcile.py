@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from edgepack.agent.install.reconcile import Install, Refuse, Remove, reconcile
+from edgepack.agent.install.reconcile import BreakLoop, Install, Refuse, Remove, reconcile
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.transitions import Phase
+from edgepack.agent.install.tries import Failures
 from edgepack.wire.desired import Audience, Desired, DesiredModel, Mode
 from edgepack.wire.messages import Release
 
@@ -98,3 +99,33 @@ def test_an_offer_waits_for_a_person():
     """An offered version is not installed by itself."""
     offered = replace(wish(B), mode=Mode.OFFER)
     assert () == reconcile(desired(offered), {"m": slot(A)}, now_s=NOW_S)
+
+
+def test_a_challenger_without_a_model_says_that_it_waits():
+    """Not when a version is being installed beside which it will stand."""
+    shadow = replace(wish(B), mode=Mode.SHADOW)
+    (action,) = reconcile(desired(shadow), {}, now_s=NOW_S)
+    assert ("m", "no_champion") == (action.name, action.reason)
+    assert (Install(wish(A)),) == reconcile(desired(wish(A), shadow), {}, now_s=NOW_S)
+
+
+def test_a_challenger_is_cast_beside_a_proven_model_only():
+    """What is on probation is measured; nothing else runs beside it."""
+    shadow = replace(wish(B), mode=Mode.SHADOW)
+    state = desired(wish(A), shadow)
+    assert (Install(shadow),) == reconcile(state, {"m": slot(A)}, now_s=NOW_S)
+    unproven = slot(A, confirmed=None, phase=Phase.PROBATION)
+    assert () == reconcile(state, {"m": unproven}, now_s=NOW_S)
+
+
+def test_a_version_that_failed_too_often_is_left_alone_whatever_asks_for_it():
+    """The loop breaker looks at all wishes, within its window."""
+    failures = (Failures(digest=B, at_s=(NOW_S - 30, NOW_S - 20, NOW_S - 10)),)
+    often = slot(A, failures=failures)
+    (action,) = reconcile(desired(wish(B)), {"m": often}, now_s=NOW_S)
+    assert (BreakLoop, "m") == (type(action), action.key)
+    (again,) = reconcile(desired(wish(B)), {"m": often}, now_s=None)
+    assert BreakLoop is type(again)  # without a clock, no failure is long ago
+    late = NOW_S + 86_400
+    state = replace(desired(wish(B)), expires_s=int(late) + 1)
+    assert (Install(wish(B)),) == reconcile(state, {"m": often}, now_s=late)

@@ -30,7 +30,7 @@ from edgepack.fleet.follow import Verdict
 from edgepack.fleet.publish import write_desired
 from edgepack.fleet.retained import read_retained
 from edgepack.trust import DESIRED_PAYLOAD_TYPE, PrivateKey, SignatureError, dsse
-from edgepack.wire import Audience, Desired, Release, Reported, ReportedModel, render_desired
+from edgepack.wire import Audience, Desired, Mode, Release, Reported, ReportedModel, render_desired
 from edgepack.wire.topics import DeviceTopics, blob_topic, chunk_count
 
 ONE = Targets(devices=("dev-1",))
@@ -449,5 +449,26 @@ def test_an_entry_says_when_it_was_asked_for(operator, bundles):
                 await deploy(waiting, bundles(name=name), ONE)
         desired = await desired_on(operator)
         assert {"two": 2, "one": 3} == {model.name: model.asked for model in desired.models}
+
+    asyncio.run(run())
+
+
+def test_an_offer_stands_beside_what_runs(operator, bundles, prefix):
+    """The next offer takes its place, and only its blobs; taking it away leaves the rest."""
+
+    async def run():
+        waiting = replace(operator, wait_s=None)
+        offer = DeployOptions(mode=Mode.OFFER)
+        runs, second, third = (bundles(version=f"1.{n}.0") for n in range(3))
+        async with device(operator):
+            await deploy(waiting, runs, ONE)
+            await deploy(waiting, second, ONE, offer)
+            await deploy(waiting, third, ONE, offer)
+            entries = [(one.digest, one.mode) for one in (await desired_on(operator)).models]
+            assert [(runs.digest, Mode.INSTALL), (third.digest, Mode.OFFER)] == entries
+            assert topics_of(operator, runs, third) == await blobs_on(operator)
+            await remove(waiting, "tiny", ONE, mode=Mode.OFFER)
+            assert [runs.digest] == [one.digest for one in (await desired_on(operator)).models]
+            assert topics_of(operator, runs) == await blobs_on(operator)
 
     asyncio.run(run())

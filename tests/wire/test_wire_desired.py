@@ -163,3 +163,27 @@ def test_an_audience_means_one_device_or_those_with_a_tag():
         group.includes("p", "d", {"site": "north"}),
         group.includes("p", "d", {}),
     ]
+
+
+def test_entries_of_several_modes_stand_side_by_side():
+    """A model may be installed, offered in another version, and have a challenger."""
+    (entry,) = PLAIN.models
+    modes = tuple(replace(entry, mode=mode) for mode in Mode)
+    desired = replace(PLAIN, models=modes)
+    assert desired == parse_desired(render_desired(desired))
+
+
+def test_a_mode_that_is_not_known_is_refused_by_its_name():
+    """As an agent that is too old for challengers does: nothing is taken for something else."""
+    document = json.loads(render_desired(PLAIN))
+    document["models"][0]["mode"] = "canary"
+    with pytest.raises(WireError, match=r"canary.* at models\[0\].mode"):
+        parse_desired(json.dumps(document).encode())
+
+
+def test_what_was_asked_for_in_the_future_is_refused():
+    """An entry cannot be younger than the state that lists it."""
+    (entry,) = PLAIN.models
+    late = replace(PLAIN, models=(replace(entry, asked=PLAIN.generation + 1),))
+    with pytest.raises(WireError, match="asked must be in 0"):
+        render_desired(late)

@@ -19,6 +19,7 @@ NAMES: Final = (
     "monitor_cost",
     "agent_footprint",
     "install_memory",
+    "install_time",
     "conversion_time",
 )
 

@@ -88,6 +88,10 @@ def reconcile(
             continue
         if slot.managed and slot.held_generation != desired.generation:
             actions.append(Remove(key))
+    for model in desired.models:
+        if model.mode is Mode.SHADOW and model.name not in wanted and not _answers(model, slots):
+            detail = f"the challenger {model.version} waits: no version answers beside it"
+            actions.append(Refuse(model.name, "no_champion", detail))
     for key, model in wanted.items():
         slot = slots.get(key, Slot(name=model.name, shadow=model.mode is Mode.SHADOW))
         if not _is_settled(model, slot, wish_of(desired, model)):
@@ -125,6 +129,11 @@ def wish_of(desired: Desired, model: DesiredModel | None) -> int:
     overrule what a person on the device decided.
     """
     return model.asked if model is not None and model.asked else desired.generation
+
+
+def _answers(model: DesiredModel, slots: Mapping[str, Slot]) -> bool:
+    slot = slots.get(model.name)
+    return slot is not None and slot.active is not None
 
 
 def _is_champion(slot: Slot, challenger: DesiredModel) -> bool:

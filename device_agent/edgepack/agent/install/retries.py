@@ -1,6 +1,7 @@
 """When to try again what failed for a reason that may pass: each slot by its own clock."""
 
 import asyncio
+import random
 from collections.abc import Callable
 
 FIRST_S = 1.0
@@ -29,6 +30,8 @@ class Retries:
         self._delays_s[key] = min(2 * delay_s, LONGEST_S)
         self._forget_timer(key)
         loop = asyncio.get_running_loop()
+        # a server that comes back must not meet a whole fleet in the same second
+        delay_s *= random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
         self._waiting[key] = loop.call_later(delay_s, self._is_over, key)
 
     def succeeded(self, key: str) -> None:

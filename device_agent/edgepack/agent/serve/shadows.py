@@ -10,6 +10,9 @@ from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.shadow import Shadow
 from edgepack.bundle import BundleError, open_layout
 from edgepack.bundle.contract import Contract
+from edgepack.runtime.memory import available_bytes
+
+_PROCESS_BYTES = 30_000_000  # private memory of the process around a model; see docs/adr/0013
 
 
 class Shadows:
@@ -79,6 +82,12 @@ class Shadows:
             )
         except BundleError as exc:
             raise RejectedError("shadow_failed", f"it does not load: {exc}") from exc
+        needed = int(challenger.self_test.get("memory_mb", 0.0) * 1e6) + _PROCESS_BYTES
+        free = available_bytes()
+        if free is not None and free < needed:
+            raise RejectedError(
+                "shadow_failed", f"{needed} bytes of memory must be available, got {free}"
+            )
         wanted, got = _inputs(champion.contract), _inputs(bundle.contract)
         if wanted != got:
             raise RejectedError("shadow_failed", f"inputs must be {wanted}, got {got}")

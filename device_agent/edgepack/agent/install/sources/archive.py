@@ -14,9 +14,8 @@ from edgepack.agent.install.sources.source import Described
 from edgepack.bundle.archive import Listing, list_archive
 from edgepack.wire.desired import BlobRef
 
-BLOCK_BYTES = 8 * 1024
-_KEPT_BLOCKS = 16
-_SMALL_BYTES = BLOCK_BYTES
+WINDOW_BYTES = 4 * 1024
+_KEPT_WINDOWS = 32
 
 
 class RangeReader(Protocol):
@@ -39,7 +38,9 @@ class RangeReader(Protocol):
 
 
 class RangeFile(io.RawIOBase):
-    """A range reader as a file; small reads are served from blocks that are kept.
+    """A range reader as a file; what is read comes with some kilobytes more, which are kept.
+
+    A header mostly comes with the small documents that follow it.
 
     Args:
         reader: Gives the bytes.
@@ -48,7 +49,7 @@ class RangeFile(io.RawIOBase):
     def __init__(self, reader: RangeReader) -> None:
         self._reader = reader
         self._at = 0
-        self._blocks: dict[int, bytes] = {}
+        self._windows: dict[int, bytes] = {}
 
     def readable(self) -> bool:
         """It is."""
@@ -69,21 +70,22 @@ class RangeFile(io.RawIOBase):
         end = min(self._at + size, self._reader.size_bytes) if size >= 0 else self._at
         data = b""
         while self._at < end:
-            number, start = divmod(self._at, BLOCK_BYTES)
-            piece = self._block(number)[start : start + end - self._at]
+            start, window = self._window(self._at)
+            piece = window[self._at - start : end - start]
             data += piece
             self._at += len(piece)
         return data
 
-    def _block(self, number: int) -> bytes:
-        if number not in self._blocks:
-            begin = number * BLOCK_BYTES
-            size_bytes = min(BLOCK_BYTES, self._reader.size_bytes - begin)
-            data = b"".join(self._reader.read(begin, size_bytes))
-            while len(self._blocks) >= _KEPT_BLOCKS:
-                del self._blocks[next(iter(self._blocks))]
-            self._blocks[number] = data
-        return self._blocks[number]
+    def _window(self, at: int) -> tuple[int, bytes]:
+        for start, window in self._windows.items():
+            if start <= at < start + len(window):
+                return start, window
+        size_bytes = min(WINDOW_BYTES, self._reader.size_bytes - at)
+        window = b"".join(self._reader.read(at, size_bytes))
+        while len(self._windows) >= _KEPT_WINDOWS:
+            del self._windows[next(iter(self._windows))]
+        self._windows[at] = window
+        return at, window
 
 
 class Archive:
@@ -123,7 +125,7 @@ class Archive:
             if region is None or region.size_bytes != ref.size_bytes:
                 raise RejectedError("bundle_invalid", f"{self._reader.name} lacks {ref.digest}")
             with landing.arrive(ref) as arrival:
-                if arrival.left_bytes <= _SMALL_BYTES:
+                if arrival.left_bytes <= WINDOW_BYTES:
                     self._file.seek(region.offset + arrival.offset)
                     arrival.write(self._file.read(arrival.left_bytes))
                 else:

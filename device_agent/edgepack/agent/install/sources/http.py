@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from edgepack.agent.errors import RejectedError
 from edgepack.agent.install.landing import Landing
-from edgepack.agent.install.sources.archive import BLOCK_BYTES, Archive
+from edgepack.agent.install.sources.archive import WINDOW_BYTES, Archive
 from edgepack.agent.install.sources.source import Described
 from edgepack.agent.install.sources.stream import Stream
 from edgepack.bundle import BundleError
@@ -173,7 +173,7 @@ class HttpSource:
         self._stack.close()
         said = dict(self._headers)
         if self._by_range:
-            said["Range"] = f"bytes=0-{BLOCK_BYTES - 1}"
+            said["Range"] = f"bytes=0-{WINDOW_BYTES - 1}"
         with contextlib.ExitStack() as stack:
             response = stack.enter_context(self._client.request("GET", self._url, headers=said))
             if response.status != 206 or not self._by_range:
@@ -204,9 +204,9 @@ def content_range(response: Response) -> tuple[int, int, int]:
 
 def _exactly(response: Response, size_bytes: int) -> bytes:
     lies = NoRangesError(f"{response.url.shown} lies about the length of a range")
-    if size_bytes > BLOCK_BYTES or response.left not in (None, size_bytes):
+    if size_bytes > WINDOW_BYTES or response.left not in (None, size_bytes):
         raise lies
-    data = response.read_all(BLOCK_BYTES, "range")
+    data = response.read_all(WINDOW_BYTES, "range")
     if len(data) != size_bytes:
         raise lies
     return data
