@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -70,6 +71,7 @@ class ForkedProcess:
         self.pid = pid
         self.returncode: int | None = None
         self._to_child, self._from_child = to_child, from_child
+        self._reaping = threading.Lock()
 
     async def communicate(self, data: bytes) -> tuple[bytes, None]:
         return await asyncio.to_thread(self._communicate, data), None
@@ -78,7 +80,9 @@ class ForkedProcess:
         return await asyncio.to_thread(self._wait)
 
     def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
+        if self.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     def _communicate(self, data: bytes) -> bytes:
         with suppress(BrokenPipeError), open(self._to_child, "wb") as pipe:
@@ -89,10 +93,11 @@ class ForkedProcess:
         return out
 
     def _wait(self) -> int:
-        if self.returncode is None:
-            _, status = os.waitpid(self.pid, 0)
-            self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+        with self._reaping:  # an install that is cancelled waits a second time, on another thread
+            if self.returncode is None:
+                _, status = os.waitpid(self.pid, 0)
+                self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
 
 
 class ForkingExec:

@@ -159,7 +159,8 @@ class SmallDevice:
                 installing.desires.deliver(self.envelopes[version])
                 await self._settled(agent, version, task, lines)
                 task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                async with asyncio.timeout(DEADLINE_S):
+                    await asyncio.gather(task, return_exceptions=True)
             slot = agent._slots.get(NAME)
             return Seen(
                 first=first,
