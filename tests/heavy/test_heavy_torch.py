@@ -333,6 +333,27 @@ def test_an_onnx_export_runs_on_old_engines(net, here, tmp_path):
     assert not [node for node in model.graph.node if node.op_type == "BatchNormalization"]
 
 
+def test_a_program_that_the_exporter_loses_is_exported_anew(net, here, tmp_path, monkeypatch):
+    """Some programs' free sizes are lost on the way (MLflow's): their module still exports."""
+    import torch
+
+    from edgepack.converter.torch_model import to_onnx
+
+    newer = to_onnx._newer
+
+    def loses_programs(model, **how):
+        if isinstance(model.module, torch.export.ExportedProgram):
+            raise AssertionError("vr must not be None for symbol s98")
+        return newer(model, **how)
+
+    monkeypatch.setattr(to_onnx, "_newer", loses_programs)
+    save_program(net, tmp_path / "m.pt2")
+    model = load_model(tmp_path / "m.pt2")
+    feeds = example_of(model, rows=5)
+    got = onnx_answers(model, Task.CLASSIFICATION, feeds)["scores"]
+    np.testing.assert_allclose(answers_of(net, feeds["signals"]), got, rtol=1e-3, atol=1e-5)
+
+
 def test_a_fixed_batch_is_said(net, here, tmp_path):
     """A program of one row is exported so, and the way to free it is told."""
     save_fixed_program(net, tmp_path / "m.pt2")

@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-import timeit
 
 import numpy as np
 import pytest
@@ -149,14 +148,6 @@ def test_a_malformed_document_is_a_value_error(document):
     """Whatever is wrong."""
     with pytest.raises(ValueError, match=r"must"):
         LatencyHistogram.from_dict(document)
-
-
-def test_a_record_is_cheap():
-    """Recording takes 0.1 µs here; the bound leaves room for a busy machine."""
-    record = LatencyHistogram().record
-    fastest = min(timeit.repeat(lambda: record(7000), number=20_000, repeat=5)) / 20_000
-
-    assert fastest < 0.6e-6
 
 
 def test_it_is_small():

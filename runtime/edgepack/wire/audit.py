@@ -18,7 +18,7 @@ from edgepack.wire.errors import WireError
 from edgepack.wire.topics import check_id, check_prefix
 
 MAX_EVENT_BYTES = 8 * 1024
-PLACES = 256  # retained on the broker: the last so many events of a device
+PLACES = 64  # retained on the broker: the last so many events of a device
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
 
 

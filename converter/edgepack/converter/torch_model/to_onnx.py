@@ -8,7 +8,7 @@ import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ import torch
 from onnx import ModelProto
 
 from edgepack.converter.errors import UnsupportedModelError, one_line
+from edgepack.converter.torch_model.flat import Flat
 from edgepack.converter.torch_model.inputs import Input, example
 from edgepack.runtime.tensors import Array
 
@@ -86,7 +87,8 @@ def to_onnx(model: Exportable) -> ModelProto:
 def _attempts(model: Exportable) -> Iterator[Callable[[], ModelProto]]:
     if isinstance(model.module, torch.export.ExportedProgram):
         yield lambda: _newer(model, rows=model.rows or _ROWS_TO_TRACE, free=False)
-        return
+        # programs whose free sizes the exporter loses (MLflow's) are exported anew
+        model = replace(model, module=Flat(model.module.module()))
     attempts = [_newer, _older]
     if model.script is not None:
         attempts.remove(_newer)
