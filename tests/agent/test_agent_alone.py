@@ -80,6 +80,14 @@ def test_status_before_anything_is_installed(agent):
     assert (0, expected) == (done.returncode, done.stdout)
 
 
+def test_installing_into_an_agent_that_has_just_begun_to_start(agent, bundle):
+    """The command waits for it instead of finding the state folder in use."""
+    with running(agent):
+        wait_until((agent.folder / "state/agent.lock").exists, "lock")
+        done = agent.command("install", str(bundle))
+        assert 0 == done.returncode, done.stderr
+
+
 def test_a_second_agent_on_the_same_state_is_refused(agent, bundle):
     """Two processes never share a state folder."""
     with running(agent):

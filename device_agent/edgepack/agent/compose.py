@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.decisions import Decisions
-from edgepack.agent.disk import FolderLock, make_folder
+from edgepack.agent.disk import LOCK_NAME, FolderLock, make_folder
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.chain import Who
@@ -56,7 +56,7 @@ class Agent:
         self._config = config
         state_dir = config.state_dir
         make_folder(state_dir)
-        self._lock = FolderLock(state_dir / "agent.lock")
+        self._lock = FolderLock(state_dir / LOCK_NAME)
         self._lock.acquire()
         self._topics = DeviceTopics(config.prefix, config.device)
         self._journal, forgotten = open_journal(state_dir)

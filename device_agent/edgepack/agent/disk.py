@@ -3,9 +3,13 @@
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from edgepack.agent.errors import StoreError
+
+LOCK_NAME = "agent.lock"  # in the state folder
+_LOOK_S = 0.1
 
 
 def fsync_folder(folder: Path) -> None:
@@ -81,7 +85,11 @@ class FolderLock:
         """
         try:
             self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_LOOK_S)  # somebody may just be looking (`is_locked`)
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             self.release()
             raise StoreError(
@@ -95,3 +103,18 @@ class FolderLock:
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the `FolderLock` at `path` now."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

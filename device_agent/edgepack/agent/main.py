@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.agent.config import AgentConfig, read_config
+from edgepack.agent.disk import LOCK_NAME, is_locked
 from edgepack.agent.status_line import line_of
 from edgepack.trust.decode import encode
 from edgepack.trust.errors import EdgepackError
 
 _SETTLED = ("probation", "confirmed", "rejected", "rolled_back")
 _POLL_S = 0.3
+_STARTING_S = 10.0  # an agent that holds the state folder answers by then
 DEFAULT_CONFIG = "/etc/edgepack/agent.toml"
 _EPILOG = """exit codes:
   0 done   1 a defect of edgepack   2 usage or agent.toml   4 bad bundle   5 not trusted
@@ -104,12 +106,24 @@ def _release(args: argparse.Namespace) -> int:
     return _decide(args, {"command": "release", "model": args.model})
 
 
+def _ask_patiently(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any] | None:
+    """Ask the running agent, also one that has just begun to start; None when none runs."""
+    from edgepack.agent.control import ask
+
+    deadline = time.monotonic() + _STARTING_S
+    while (answer := ask(config.state_dir, request)) is None:
+        if not is_locked(config.state_dir / LOCK_NAME) or time.monotonic() > deadline:
+            return None
+        time.sleep(_POLL_S)
+    return answer
+
+
 def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
     """Have a decision carried out, by the running agent or, if there is none, here."""
-    from edgepack.agent.control import answered, ask
+    from edgepack.agent.control import answered
 
     config = read_config(args.config)
-    answer = ask(config.state_dir, request)
+    answer = _ask_patiently(config, request)
     if answer is None:
         from edgepack.agent.compose import decide_alone
 
@@ -135,11 +149,12 @@ def _show(
 
 
 def _root(args: argparse.Namespace) -> int:
-    from edgepack.agent.control import answered, ask
+    from edgepack.agent.control import answered
 
     config = read_config(args.config)
     paths = [path.absolute() for path in args.files]
-    answer = ask(config.state_dir, {"command": "root", "paths": [str(path) for path in paths]})
+    request = {"command": "root", "paths": [str(path) for path in paths]}
+    answer = _ask_patiently(config, request)
     if answer is None:
         from edgepack.agent.compose import root_alone
 

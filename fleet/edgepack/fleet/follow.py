@@ -192,6 +192,8 @@ class Follower:
             except TimeoutError:
                 if loop.time() >= deadline:
                     raise self._timeout(left, timeout_s) from None
+        for device in sorted(self._refused_at.keys() & wanted.keys()):
+            self._on_progress(self._state[device])
         return tuple(self._state[device] for device in sorted(wanted))
 
     def _left(self, wanted: Mapping[str, Goal]) -> list[str]:
@@ -226,7 +228,8 @@ class Follower:
             self._refused_at.pop(topic.device, None)
             if new.verdict is Verdict.REFUSED:
                 self._refused_at[topic.device] = asyncio.get_running_loop().time()
-        if new != old:
+        # a refusal is told when it counts: the device may be about to follow a new root
+        if new != old and new.verdict is not Verdict.REFUSED:
             self._on_progress(new)
 
     def _timeout(self, left: list[str], timeout_s: float) -> WaitTimeoutError:
