@@ -263,15 +263,15 @@ def test_long_recurrent_layers_are_one_operator(keras, child, tmp_path):
     sequence = keras.Input((300, 3))
     x = layers.Bidirectional(layers.LSTM(5, return_sequences=True, use_bias=False))(sequence)
     x = layers.GRU(4, go_backwards=True)(x)
-    keras.Model(sequence, layers.Dense(2)(x)).save(tmp_path / "long.keras")
+    keras.Model(sequence, layers.Dense(2, name="answer")(x)).save(tmp_path / "long.keras")
     model = child.load(tmp_path / "long.keras")
     feeds = rows_for(model)
     graph = onnx.load_model_from_string(export(model, Task.GENERIC, "onnx").data).graph
     kinds = [node.op_type for node in graph.node]
     assert (2, 1) == (kinds.count("LSTM"), kinds.count("GRU"))
     assert len(kinds) < 100
-    expected = model.run(Task.GENERIC, feeds)["dense"]
-    found = answers(model, Task.GENERIC, "onnx", feeds)["dense"]
+    expected = model.run(Task.GENERIC, feeds)["answer"]
+    found = answers(model, Task.GENERIC, "onnx", feeds)["answer"]
     np.testing.assert_allclose(expected, found, rtol=1e-4, atol=1e-5)
     with pytest.raises(UnsupportedModelError, match="every step of recurrent layers: at most"):
         export(model, Task.GENERIC, "tflite")
