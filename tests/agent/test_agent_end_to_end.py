@@ -1,6 +1,7 @@
 """A real agent process at a real mosquitto: install, answer, refuse, restart, report."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -84,7 +85,8 @@ def test_from_desired_state_to_answer(operator, agent, bundle):
     wait_until(lambda: len(operator.documents(transitions)) >= 7, "seven transitions")
     assert expected_phases == " ".join(doc["phase"] for doc in operator.documents(transitions))
     (event,) = operator.documents(operator.topics.event("self_test"))
-    assert ("onnx-fp32", 1) == (event["variant"], event["threads"])
+    assert "onnx-fp32" == event["variant"]
+    assert 1 <= event["threads"] <= len(os.sched_getaffinity(0))  # what was measured here
     assert 0 < event["p50_low_ms"] <= event["p50_ms"] <= event["p50_high_ms"]
 
 
