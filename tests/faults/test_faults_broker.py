@@ -11,6 +11,7 @@ import pytest
 from support import brokers
 from support.agent_process import AgentProcess, Operator, running, wait_until
 from support.cutting_proxy import PUBACK, CuttingProxy
+from support.servers import free_port
 from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 
 from edgepack.bundle import open_bundle
@@ -129,23 +130,19 @@ def test_a_broker_that_goes_before_it_acknowledges(broker, operator, keys, bundl
     assert PHASES == " ".join(dict.fromkeys(phases(operator)))
 
 
-def test_a_broker_that_is_away_when_the_device_starts(broker, keys, bundles, tmp_path):
+def test_a_broker_that_is_away_when_the_device_starts(broker, operator, keys, bundles, tmp_path):
     """The device installs from a file and waits; what it reported meanwhile arrives later."""
-    broker.stop()
-    agent = ImpatientAgent(tmp_path / "device", keys, broker.port)
+    port = free_port()
+    agent = ImpatientAgent(tmp_path / "device", keys, port)
     with running(agent):
         wait_until(lambda: "broker.lost" in agent.text(), "no broker")
         done = agent.command("install", str(bundles[0]), "--json")
         assert 0 == done.returncode, done.stderr
-        broker.start()
-        operator = Operator(broker.port, keys)
-        try:
+        with CuttingProxy(broker.port, lambda _: False, port=port):
             operator.wait_phase("confirmed")
             wait_until(lambda: phases(operator)[-1:] == ["confirmed"], "the last event")
-            first = operator.documents(operator.topics.event("transition"))[0]
-            assert ("fetching", 1) == (first["phase"], first["is_historical"])
-        finally:
-            operator.close()
+    first = operator.documents(operator.topics.event("transition"))[0]
+    assert ("fetching", 1) == (first["phase"], first["is_historical"])
 
 
 def test_states_that_come_twice_late_and_in_the_wrong_order(

@@ -33,14 +33,15 @@ class CuttingProxy:
     Args:
         broker_port: Where to.
         cuts: Whether the connection ends instead of passing this packet on.
+        port: Where it listens; any free one without it.
     """
 
-    def __init__(self, broker_port: int, cuts: Callable[[Packet], bool]) -> None:
+    def __init__(self, broker_port: int, cuts: Callable[[Packet], bool], port: int = 0) -> None:
         self._broker_port = broker_port
         self._cuts = cuts
         self.connections = 0
         self.cut: list[Packet] = []
-        self._listener = socket.create_server((LOOPBACK, 0))
+        self._listener = socket.create_server((LOOPBACK, port))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
