@@ -1,0 +1,73 @@
+"""Where the broker is, in agent.toml's `[broker]`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edgepack.agent.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """Where the broker is.
+
+    Attributes:
+        url: `mqtt://HOST[:PORT]` or `mqtts://HOST[:PORT]`; absent: the agent works alone.
+        username: User name, if the broker wants one.
+        password_file: File whose first line is the password; never in agent.toml itself.
+        ca_file, cert_file, key_file: TLS: who signs the broker, and this device's certificate.
+        keepalive_s: Seconds between signs of life.
+    """
+
+    url: str | None = None
+    username: str | None = None
+    password_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    keepalive_s: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAddress:
+    """A parsed broker URL."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+def broker_address(url: str) -> BrokerAddress:
+    """Parse `mqtt://HOST[:PORT]` or `mqtts://…`.
+
+    Raises:
+        ConfigError: It is not such a URL, or carries a password.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise ConfigError(f"broker url has a wrong port: {exc}") from exc
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        raise ConfigError(f"broker url must be mqtt(s)://HOST[:PORT], got {parts.scheme}://…")
+    if parts.username or parts.password:
+        raise ConfigError(
+            "broker url must not hold a user or password: use username, password_file"
+        )
+    tls = parts.scheme == "mqtts"
+    return BrokerAddress(unquote(parts.hostname), port or (8883 if tls else 1883), tls)
+
+
+def read_password(path: str) -> str:
+    """The first line of a password file.
+
+    Raises:
+        ConfigError: It cannot be read or is empty.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8")[:4096].splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"password_file {path} cannot be read") from exc
+    if not lines or not lines[0]:
+        raise ConfigError(f"password_file {path} must hold a password in its first line")
+    return lines[0]
