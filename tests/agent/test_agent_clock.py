@@ -200,6 +200,7 @@ def test_durations_never_use_the_wall_clock():
         "install/slots.py",  # failures are moments that outlive a restart
         "report/publisher.py",
         "serve/mqtt.py",
+        "serve/policy.py",
     }
     agent = REPOSITORY / "device_agent/edgepack/agent"
     found = {

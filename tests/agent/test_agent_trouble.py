@@ -10,7 +10,7 @@ from support.agent_process import AgentProcess
 from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.agent.compose import Agent
-from edgepack.agent.config import AgentConfig, PredictionsConfig, read_config
+from edgepack.agent.config import AgentConfig, read_config
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install import desires as desires_module
 from edgepack.agent.install.clock import DeviceClock
@@ -20,6 +20,7 @@ from edgepack.agent.install.slot import Installed
 from edgepack.agent.install.worker import VerifiedDesired
 from edgepack.agent.link import Incoming
 from edgepack.agent.report.outbox import EVENT, Outbox
+from edgepack.agent.serve.inference import Inference
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.requests import Answer
 from edgepack.agent.serve.served import ServedModel
@@ -152,9 +153,8 @@ def test_requests_that_nobody_waits_for_do_not_pile_up(caplog):
     """When even refusals cannot be said, what comes on top is dropped and the log says so once."""
 
     async def main():
-        server = RequestServer(
-            NoModels(), TOPICS, PredictionsConfig(), pending=10, drifted=lambda *_: None
-        )
+        inference = Inference(NoModels(), pending=10, drifted=lambda *_: None)
+        server = RequestServer(inference, TOPICS, pending=10)
         server.link = Silent()
         for _ in range(1000):
             server.infer(Incoming(TOPICS.infer("m"), b"{}", False, None, None))

@@ -27,7 +27,9 @@ from edgepack.agent.link import Incoming, Link
 from edgepack.agent.report.outbox import Outbox
 from edgepack.agent.report.publisher import Publisher
 from edgepack.agent.serve.commands import CommandServer
+from edgepack.agent.serve.inference import Inference
 from edgepack.agent.serve.mqtt import RequestServer
+from edgepack.agent.serve.policy import PredictionPolicy
 from edgepack.agent.serve.registry import Registry
 from edgepack.trust.decode import encode
 from edgepack.wire.topics import DeviceTopics, root_topic
@@ -83,13 +85,13 @@ class Agent:
         self._publisher.notice("state", forgotten)
         spare = SpareKeeper(state_dir, self._journal)
         self._slots = Slots(self._journal, self._blobs, self._publisher, spare=spare)
-        self._server = RequestServer(
-            self._registry,
-            self._topics,
-            config.predictions,
-            pending=config.limits.pending_requests,
-            drifted=self._publisher.drifted,
+        pending = config.limits.pending_requests
+        self._inference = Inference(
+            self._registry, pending=pending, drifted=self._publisher.drifted
         )
+        self._policy = PredictionPolicy(config.predictions, self._topics)
+        self._inference.listeners.append(self._policy.take)
+        self._server = RequestServer(self._inference, self._topics, pending=pending)
         self._link = Link(
             config.broker,
             self._topics,
@@ -111,6 +113,7 @@ class Agent:
             lambda answer: self._publisher.event("command", answer),
         )
         self._publisher.link = self._server.link = self._commands.link = self._link
+        self._policy.link = self._link
         self._publisher.chain = self._journal.chain
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None

@@ -6,6 +6,8 @@ EdgepackError
 │   └── DamagedError      the device: what is in it cannot be made out
 ├── FetchError            the network: try again later
 ├── DecisionError         the person on the device: there is no such model or version
+├── UnknownModelError     the caller: no such model answers here
+├── BusyError             the caller: try again, too many requests wait
 └── RejectedError         the bundle: refused for good, with a machine-readable reason
 """
 
@@ -32,6 +34,18 @@ class DamagedError(StoreError):
 
 class FetchError(EdgepackError):
     """A source did not give the bundle; another try may."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class UnknownModelError(EdgepackError):
+    """No model of that name answers on this device."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class BusyError(EdgepackError):
+    """Too many requests wait already; nothing was done."""
 
     exit_code: ClassVar[int] = 7
 

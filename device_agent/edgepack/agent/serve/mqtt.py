@@ -7,18 +7,15 @@ one on `out/prediction/<model>`. Requests are bounded; inference never runs on t
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from edgepack.agent.config import PredictionsConfig, Publish
-from edgepack.agent.errors import FetchError
+from edgepack.agent.errors import BusyError, FetchError, UnknownModelError
 from edgepack.agent.link import Incoming, Link
-from edgepack.agent.serve.registry import Registry
-from edgepack.agent.serve.requests import Answer, to_inputs, to_tensors
-from edgepack.agent.serve.served import ServedModel
-from edgepack.monitor.drift import DriftResult
+from edgepack.agent.serve.inference import Inference, Prediction
+from edgepack.agent.serve.policy import render_prediction
+from edgepack.agent.serve.requests import to_inputs, to_tensors
 from edgepack.runtime import EngineError, InputError
-from edgepack.runtime.tensors import Array
 from edgepack.wire.errors import WireError
 from edgepack.wire.infer import InferRequest, parse_request, parse_truth, render_response
 from edgepack.wire.messages import render_flat
@@ -37,30 +34,17 @@ class RequestServer:
     """Answers `in/infer/<model>` and takes `in/truth/<model>`.
 
     Args:
-        registry: The models.
+        inference: Has requests answered.
         topics: This device's topics.
-        config: Which predictions are published besides replies.
         pending: Largest number of requests that wait or run.
-        drifted: Called with the model's name when inputs completed a window.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        topics: DeviceTopics,
-        config: PredictionsConfig,
-        *,
-        pending: int,
-        drifted: Callable[[str, DriftResult], None],
-    ) -> None:
-        self._registry = registry
+    def __init__(self, inference: Inference, topics: DeviceTopics, *, pending: int) -> None:
+        self._inference = inference
         self._topics = topics
-        self._config = config
         self._pending = pending
-        self._drifted = drifted
         self._tasks: set[asyncio.Task[None]] = set()
         self._flooded = False
-        self._last: dict[str, tuple[float, Answer]] = {}
         self.link: Link | None = None  # set by compose: the two need each other
 
     def infer(self, message: Incoming) -> None:
@@ -87,9 +71,11 @@ class RequestServer:
         if message.retained:
             return
         try:
-            served = self._registry.get(model_of(message.topic))
-            if served is None or not served.truth(parse_truth(message.payload)):
+            served = self._inference.served(model_of(message.topic))
+            if not served.truth(parse_truth(message.payload)):
                 logger.debug("truth.unknown topic=%s", message.topic)
+        except UnknownModelError:
+            logger.debug("truth.unknown topic=%s", message.topic)
         except WireError as exc:
             logger.warning("truth.refused topic=%s error=%s", message.topic, exc)
 
@@ -103,70 +89,30 @@ class RequestServer:
         request: InferRequest | None = None
         try:
             name = model_of(message.topic)
-            reply = _Reply(self._topics.prediction(name), None)
+            own = self._topics.prediction(name)
+            reply = _Reply(own, None)
             reply = self._reply_to(message, reply)
             request = parse_request(message.payload)
-            await self._predict(self._served(name), name, request, reply)
-        except (WireError, InputError, EngineError) as exc:
+            if len(self._tasks) > self._pending:
+                raise BusyError(f"device is busy: {self._pending} requests are waiting")  # noqa: TRY301
+            prediction = await self._inference.answer(
+                name,
+                partial(to_inputs, request),
+                request_id=request.request_id,
+                is_told=reply.topic == own,
+            )
+            await self._send(reply.topic, _render(request, prediction), reply.correlation)
+        except (WireError, InputError, EngineError, UnknownModelError, BusyError) as exc:
             await self._refuse(reply, request.request_id if request else None, str(exc))
         except Exception:  # one request must not go unanswered for a defect of ours
             logger.exception("request.defect topic=%s", message.topic)
             await self._refuse(reply, None, "the device failed; its log tells why")
-
-    def _served(self, name: str) -> ServedModel:
-        served = self._registry.get(name)
-        if served is None:
-            raise WireError(f"model {name!r} is not on this device")
-        if len(self._tasks) > self._pending:
-            raise WireError(f"device is busy: {self._pending} requests are waiting")
-        return served
-
-    async def _predict(
-        self, served: ServedModel, name: str, request: InferRequest, reply: _Reply
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            inputs = to_inputs(request, served.contract)
-            if any(array.shape[0] == 0 for array in inputs.values()):
-                raise InputError("request must have at least one sample, got 0")  # noqa: TRY301
-            outputs = await loop.run_in_executor(self._registry.executor, served.predict, inputs)
-        except (InputError, EngineError) as exc:
-            served.failed(exc)
-            if isinstance(exc, EngineError):
-                logger.exception("request.failed model=%s", name)
-            raise
-        answer = served.answered(request.request_id, inputs, outputs)
-        version = served.installed.release.version
-        payload = _render(name, version, request, answer, outputs)
-        await self._send(reply.topic, payload, reply.correlation)
-        own = self._topics.prediction(name)
-        if reply.topic != own and self._is_due(name, answer):
-            await self._send(own, _flat(version, None, answer), None)
-        self._registry.mirror(name, inputs, outputs)
-        result = served.observe(inputs)
-        if result is not None:
-            self._drifted(name, result)
 
     def _reply_to(self, message: Incoming, default: _Reply) -> _Reply:
         if message.response_topic is None:
             return default
         topic = check_response_topic(self._topics, message.response_topic)
         return _Reply(topic, message.correlation)
-
-    def _is_due(self, name: str, answer: Answer) -> bool:
-        """Whether the policy wants this prediction on `out/prediction`, beside the reply."""
-        if self._config.publish is Publish.NONE:
-            return False
-        now_s = time.monotonic()
-        at_s, last = self._last.get(name, (-1e9, None))
-        early = now_s - at_s < self._config.interval_s
-        same = last is not None and (last.label, last.value) == (answer.label, answer.value)
-        if self._config.publish is not Publish.ALL and (
-            early or (same and self._config.publish is Publish.ON_CHANGE)
-        ):
-            return False
-        self._last[name] = (now_s, answer)
-        return True
 
     async def _refuse(self, reply: _Reply, request_id: str | None, error: str) -> None:
         fields = {"error": error, "request_id": request_id, "ts": time.time_ns() // 1_000_000}
@@ -195,24 +141,9 @@ def check_response_topic(topics: DeviceTopics, topic: str) -> str:
     return topic
 
 
-def _render(
-    name: str,
-    version: str,
-    request: InferRequest,
-    answer: Answer,
-    outputs: dict[str, Array],
-) -> bytes:
-    if request.tensors is not None:
-        return render_response(name, version, request.request_id, to_tensors(outputs))
-    return _flat(version, request.request_id, answer)
-
-
-def _flat(version: str, request_id: str | None, answer: Answer) -> bytes:
-    return render_flat(
-        {
-            **answer.fields(),
-            "request_id": request_id,
-            "model_version": version,
-            "ts": time.time_ns() // 1_000_000,
-        }
+def _render(request: InferRequest, prediction: Prediction) -> bytes:
+    if request.tensors is None:
+        return render_prediction(prediction)
+    return render_response(
+        prediction.model, prediction.version, request.request_id, to_tensors(prediction.outputs)
     )

@@ -1,0 +1,142 @@
+"""One way to an answer for every way in: MQTT, HTTP, configured inputs.
+
+Requests are bounded; inference never runs on the event loop. What follows from an answer (drift, a
+challenger, policies, actions) runs after whoever asked has it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edgepack.agent.errors import BusyError, UnknownModelError
+from edgepack.agent.serve.registry import Registry
+from edgepack.agent.serve.requests import Answer
+from edgepack.agent.serve.served import ServedModel
+from edgepack.bundle.contract import Contract
+from edgepack.monitor.drift import DriftResult
+from edgepack.runtime import EngineError, InputError
+from edgepack.runtime.tensors import Array
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A request that was answered.
+
+    Attributes:
+        model: The model's name.
+        version: The version that answered.
+        request_id: What the caller named the request, or None.
+        inputs: Contract name → array, at least one sample.
+        outputs: Contract name → array.
+        answer: The first sample's prediction.
+        is_told: Whether the answer goes to `out/prediction` anyway, as the reply.
+    """
+
+    model: str
+    version: str
+    request_id: str | None
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    answer: Answer
+    is_told: bool
+
+
+class Inference:
+    """Has requests answered by the models of this device.
+
+    Args:
+        registry: The models.
+        pending: Largest number of requests that wait or run.
+        drifted: Called with the model's name when inputs completed a window.
+
+    Attributes:
+        listeners: Each is called on the event loop with every prediction, after its reply; what
+            one raises is logged and costs nobody else anything.
+        running: Requests that wait or run now.
+    """
+
+    def __init__(
+        self, registry: Registry, *, pending: int, drifted: Callable[[str, DriftResult], None]
+    ) -> None:
+        self._registry = registry
+        self._pending = pending
+        self._drifted = drifted
+        self.listeners: list[Callable[[Prediction], None]] = []
+        self.running = 0
+
+    def served(self, name: str) -> ServedModel:
+        """The model that answers under a name.
+
+        Raises:
+            UnknownModelError: There is none.
+        """
+        served = self._registry.get(name)
+        if served is None:
+            raise UnknownModelError(f"model {name!r} is not on this device")
+        return served
+
+    async def answer(
+        self,
+        name: str,
+        to_inputs: Callable[[Contract], Mapping[str, Array]],
+        *,
+        request_id: str | None = None,
+        is_told: bool = False,
+    ) -> Prediction:
+        """Answer one request.
+
+        Args:
+            name: The model's name.
+            to_inputs: Makes contract name → array; at least one sample. Its InputError is
+                counted as a caller's.
+            request_id: What a truth will name.
+            is_told: Whether the reply is on `out/prediction`.
+
+        Raises:
+            UnknownModelError: There is no such model.
+            BusyError: Too many requests wait already.
+            InputError: The caller's fault; never counts against the model.
+            EngineError: The model's fault.
+        """
+        served = self.served(name)
+        if self.running >= self._pending:
+            raise BusyError(f"device is busy: {self._pending} requests are waiting")
+        loop = asyncio.get_running_loop()
+        self.running += 1
+        try:
+            inputs = to_inputs(served.contract)
+            if any(array.shape[:1] == (0,) for array in inputs.values()):
+                raise InputError("request must have at least one sample, got 0")  # noqa: TRY301
+            outputs = await loop.run_in_executor(self._registry.executor, served.predict, inputs)
+        except (InputError, EngineError) as exc:
+            served.failed(exc)
+            if isinstance(exc, EngineError):
+                logger.exception("request.failed model=%s", name)
+            raise
+        finally:
+            self.running -= 1
+        prediction = Prediction(
+            model=name,
+            version=served.installed.release.version,
+            request_id=request_id,
+            inputs=inputs,
+            outputs=outputs,
+            answer=served.answered(request_id, inputs, outputs),
+            is_told=is_told,
+        )
+        loop.call_soon(self._follow_up, served, prediction)
+        return prediction
+
+    def _follow_up(self, served: ServedModel, prediction: Prediction) -> None:
+        for listener in self.listeners:
+            try:
+                listener(prediction)
+            except Exception:  # a defect of one must not cost the others
+                logger.exception("prediction.defect model=%s", prediction.model)
+        self._registry.mirror(prediction.model, prediction.inputs, prediction.outputs)
+        result = served.observe(prediction.inputs)
+        if result is not None:
+            self._drifted(prediction.model, result)
