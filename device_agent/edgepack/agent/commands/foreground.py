@@ -1,0 +1,32 @@
+"""`edgepack-agent run`."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: what it does is in agent.toml."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the agent until it is told to stop."""
+    gc.disable()  # importing makes no garbage worth looking for
+    from edgepack.agent.compose import Agent
+    from edgepack.agent.config import read_config
+    from edgepack.agent.link import check_files
+
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+    )
+    config = read_config(args.config)
+    check_files(config.broker)
+    agent = Agent(config)
+    gc.freeze()  # modules and classes stay for good: the collector need not walk them
+    gc.enable()
+    asyncio.run(agent.run())
+    return 0

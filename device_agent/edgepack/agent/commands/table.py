@@ -1,0 +1,62 @@
+"""The table of verbs: what --help lists, and where each lives."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+AddArguments = Callable[[argparse.ArgumentParser], None]
+Run = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb.
+
+    Attributes:
+        name: What people type.
+        summary: One line for the list.
+        module: Where it lives, under `edgepack.agent.commands`.
+        add: Name of the function in it that adds arguments to a parser.
+        run: Name of the function in it that does the work and returns the exit code.
+    """
+
+    name: str
+    summary: str
+    module: str
+    add: str = "add_arguments"
+    run: str = "run"
+
+    def load(self) -> tuple[AddArguments, Run]:
+        """Import the module and give its two functions."""
+        module = importlib.import_module(f"edgepack.agent.commands.{self.module}")
+        return getattr(module, self.add), getattr(module, self.run)
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb("run", "run the agent in the foreground", "foreground"),
+    Verb("status", "show what runs on this device", "status"),
+    Verb(
+        "install",
+        "install a bundle from a file, network or not",
+        "decide",
+        "add_install",
+        "run_install",
+    ),
+    Verb(
+        "rollback",
+        "go back to a version that is on disk; stands until the desired state changes",
+        "decide",
+        "add_rollback",
+        "run_rollback",
+    ),
+    Verb(
+        "release",
+        "end what holds a model, and let versions that failed be tried again",
+        "decide",
+        "add_release",
+        "run_release",
+    ),
+    Verb("root", "follow the root of trust by hand, network or not", "root"),
+    Verb("audit", "print this device's signed history as JSON lines", "audit"),
+)
