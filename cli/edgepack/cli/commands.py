@@ -67,6 +67,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("deploy", "send a bundle to devices", "fleet", "add_deploy", "run_deploy"),
     Command("remove", "take a model away from devices", "fleet", "add_remove", "run_remove"),
     Command("rollback", "send devices back a version", "fleet", "add_rollback", "run_rollback"),
+    Command("wheelhouse", "sign the wheels of a new agent for offline devices", "wheelhouse"),
     Command("audit", "prove what ran on a device, and when", "audit"),
     Command("watch", "show devices and models live", "watch"),
 )

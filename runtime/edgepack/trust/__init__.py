@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         EVENT_PAYLOAD_TYPE,
         ROOT_PAYLOAD_TYPE,
         STATEMENT_PAYLOAD_TYPE,
+        WHEELHOUSE_PAYLOAD_TYPE,
     )
     from edgepack.trust.root import DEPLOY, RELEASE, ROOT, Role, Root, sign_root
 else:
@@ -60,6 +61,7 @@ else:
                 "EVENT_PAYLOAD_TYPE",
                 "ROOT_PAYLOAD_TYPE",
                 "STATEMENT_PAYLOAD_TYPE",
+                "WHEELHOUSE_PAYLOAD_TYPE",
             ),
             "root": (
                 "DEPLOY",
@@ -82,6 +84,7 @@ __all__ = [
     "ROOT_FILE",
     "ROOT_PAYLOAD_TYPE",
     "STATEMENT_PAYLOAD_TYPE",
+    "WHEELHOUSE_PAYLOAD_TYPE",
     "DocumentError",
     "DocumentLimitError",
     "EdgepackError",

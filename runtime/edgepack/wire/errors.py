@@ -2,6 +2,7 @@
 
 EdgepackError
 ├── WireError                 a topic, id, URL or message is not as the documents say
+├── WheelhouseError           (4) a folder of wheels is not what was signed, or none
 └── TransferError             (7) a server did not give or take what it should; another try may do
     ├── StatusError           it answered with an error status
     └── UnauthorizedError     it wants credentials, or other ones
@@ -16,6 +17,12 @@ class WireError(EdgepackError):
     """A topic, an id or a message from outside is malformed."""
 
     exit_code: ClassVar[int] = 2
+
+
+class WheelhouseError(EdgepackError):
+    """A folder of wheels lacks its manifest or a wheel, or holds another one than was signed."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class TransferError(EdgepackError):
