@@ -9,7 +9,7 @@ JUNIT ?= build/tests.xml
 JUNIT_HEAVY ?= build/tests-heavy.xml
 JUNIT_ARM ?= build/tests-arm.xml
 
-.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers strace clean
+.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers strace systemd clean
 
 help:
 	@echo "make demo        the whole way on this machine, about a minute after set-up"
@@ -56,11 +56,18 @@ strace:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq strace >/dev/null; } \
 	|| echo "strace is not installed: its tests are skipped (apt-get install strace)"
 
-test: setup mosquitto servers strace
+# systemd's own check of the unit.
+systemd:
+	@command -v systemd-analyze >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq systemd >/dev/null; } \
+	|| echo "systemd-analyze is not installed: its test is skipped (apt-get install systemd)"
+
+test: setup mosquitto servers strace systemd
 	@mkdir -p build
 	@{ command -v nginx >/dev/null || test -x /usr/sbin/nginx; } && command -v docker-registry >/dev/null || export EDGEPACK_WITHOUT_SERVERS=1; \
 	if command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; then :; else export EDGEPACK_WITHOUT_MOSQUITTO=1; fi; \
 	if command -v strace >/dev/null; then :; else export EDGEPACK_WITHOUT_STRACE=1; fi; \
+	if command -v systemd-analyze >/dev/null; then :; else export EDGEPACK_WITHOUT_SYSTEMD=1; fi; \
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy and not arm" --junitxml=$(JUNIT)
 
 test-heavy: setup-heavy

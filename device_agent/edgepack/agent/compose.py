@@ -7,6 +7,7 @@ answer already.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -36,6 +37,7 @@ from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
     from edgepack.agent.install.installing import Installing
+    from edgepack.agent.systemd.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -156,6 +158,9 @@ class Agent:
         parts: list[Coroutine[Any, Any, None]] = [self._publisher.run(), self._install_later()]
         if self._config.broker.url is not None:
             parts.append(self._link.run())
+        service = self._service()
+        if service is not None:
+            parts.append(service.run())
         work = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -164,6 +169,8 @@ class Agent:
                 task.result()  # a part never ends by itself: this raises why it did
         finally:
             stopped.cancel()
+            if service is not None:
+                service.stopping()
             await self._server.drain(_DRAIN_S)
             for task in work:
                 task.cancel()
@@ -188,6 +195,27 @@ class Agent:
             self._journal.set_meta(RUNNING, value)
         except StoreError as exc:  # a full disk must not stop what answers
             logger.warning("agent.storage error=%s", exc)
+
+    def _service(self) -> "Service | None":
+        if "NOTIFY_SOCKET" not in os.environ:
+            return None
+        from edgepack.agent.systemd.notify import Notifier
+        from edgepack.agent.systemd.service import Service, Work
+
+        notifier = Notifier.of(os.environ)
+        if notifier is None:
+            return None
+
+        def work() -> Work:
+            return Work(running=self._inference.running, finished=self._inference.finished)
+
+        return Service(notifier, work=work, status=self._status_line)
+
+    def _status_line(self) -> str:
+        answering = self._registry.all()
+        broker = "connected" if self._link.connected.is_set() else "not connected"
+        alone = "no broker" if self._config.broker.url is None else f"broker {broker}"
+        return f"{len(answering)} model{'' if len(answering) == 1 else 's'} answering, {alone}"
 
     async def _install_later(self) -> None:
         if self._config.broker.url is not None:

@@ -56,6 +56,7 @@ class Inference:
         listeners: Each is called on the event loop with every prediction, after its reply; what
             one raises is logged and costs nobody else anything.
         running: Requests that wait or run now.
+        finished: Requests that ended since the start, however they ended.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Inference:
         self._drifted = drifted
         self.listeners: list[Callable[[Prediction], None]] = []
         self.running = 0
+        self.finished = 0
 
     def served(self, name: str) -> ServedModel:
         """The model that answers under a name.
@@ -118,6 +120,7 @@ class Inference:
             raise
         finally:
             self.running -= 1
+            self.finished += 1
         prediction = Prediction(
             model=name,
             version=served.installed.release.version,
