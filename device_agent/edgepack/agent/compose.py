@@ -267,9 +267,13 @@ class Agent:
         return {"events": self._journal.chain.head().number}
 
     async def _status(self, _: dict[str, Any]) -> dict[str, Any]:
+        from edgepack.agent.report.now import process_facts, serving_facts
+
         models = [encode(model) for model in self._publisher.models()]
         return {
             **self._publisher.state(),
+            "agent": process_facts(),
+            "serving": serving_facts(self._registry.all()),
             "connected": self._link.connected.is_set(),
             "models": models,
         }

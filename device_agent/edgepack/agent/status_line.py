@@ -4,19 +4,21 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def line_of(model: dict[str, Any]) -> str:
+def line_of(model: dict[str, Any], *, running: bool = True) -> str:
     """What answers, where the last install stands, and what else there is to know.
 
     Args:
         model: A `ReportedModel`, as JSON has it.
+        running: Whether an agent runs; without one nothing answers, whatever is installed.
     """
     active = model.get("active")
-    serving = f"{active['version']} ({model.get('variant')})" if active else "nothing"
+    version = f"{active['version']} ({model.get('variant')})" if active else "nothing"
+    serving = f"{'serving' if running else 'installed'} {version}"
     why = f": {model['reason']}: {model.get('detail', '')}" if model.get("reason") else ""
     note = f" ({model['detail']})" if model.get("detail") and not model.get("reason") else ""
     held = f", held ({model.get('hold')} by hand)" if model.get("held") else ""
     more = "".join(_besides(model))
-    return f"{model['name']}: serving {serving}, {model['phase']}{held}{why}{note}{more}"
+    return f"{model['name']}: {serving}, {model['phase']}{held}{why}{note}{more}"
 
 
 def _besides(model: dict[str, Any]) -> Iterator[str]:

@@ -70,3 +70,8 @@ class Installation:
     def unit(self) -> Path:
         """The systemd unit."""
         return self.root / "etc/systemd/system" / UNIT_NAME
+
+
+def release_of(environment: Path) -> str:
+    """The name of the release that an environment (`sys.prefix`) is, or "" where it is none."""
+    return environment.name if environment.parent.name == "releases" else ""

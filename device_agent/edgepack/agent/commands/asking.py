@@ -40,7 +40,12 @@ def complain(message: str) -> None:
 
 
 def show_model(
-    args: argparse.Namespace, answer: dict[str, Any], *, refused: bool, quiet: bool = False
+    args: argparse.Namespace,
+    answer: dict[str, Any],
+    *,
+    refused: bool,
+    quiet: bool = False,
+    running: bool = True,
 ) -> int:
     """Print an answer about a model; the exit code.
 
@@ -49,9 +54,10 @@ def show_model(
         answer: `model`, or `error` with `exit_code`.
         refused: Whether a phase that is a refusal counts as one.
         quiet: Whether its line was printed already.
+        running: Whether it was the running agent that answered.
     """
     if args.json:
-        print(json.dumps(answer))  # noqa: T201 (the command's output)
+        print(json.dumps(answer))
     if "error" in answer:
         if not args.json:
             reason = f"{answer['reason']}: " if "reason" in answer else ""
@@ -59,5 +65,5 @@ def show_model(
         return int(answer["exit_code"])
     model = answer["model"]
     if not args.json and not quiet:
-        print(line_of(model))  # noqa: T201
+        print(line_of(model, running=running))
     return 8 if refused and model["phase"] in ("rejected", "rolled_back") else 0

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     journal = Journal(config.state_dir / "agent.db", read_only=True)
     try:
         if args.key:
-            print((journal.meta(PUBLIC_KEY) or b"").decode() or "no key yet: run the agent")  # noqa: T201
+            print((journal.meta(PUBLIC_KEY) or b"").decode() or "no key yet: run the agent")
             return 0
         entries = journal.chain.kept()
         checkpoint = journal.chain.checkpoint()
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     signed = [entry.envelope for entry in entries if entry.envelope is not None]
     lines = [checkpoint, *signed] if checkpoint is not None else signed
     for line in lines:
-        print(line.decode())  # noqa: T201 (the command's output)
+        print(line.decode())
     if len(signed) < len(entries):
         sys.stderr.write(
             f"edgepack-agent: {len(entries) - len(signed)} events are not signed yet; "
@@ -53,5 +53,5 @@ def _publish(config: AgentConfig) -> int:
     if answer is None or "error" in answer:
         complain("no agent runs that could publish" if answer is None else answer["error"])
         return 7 if answer is None else int(answer["exit_code"])
-    print(f"events up to {answer['events']} are published again")  # noqa: T201
+    print(f"events up to {answer['events']} are published again")
     return 0

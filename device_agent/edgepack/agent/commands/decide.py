@@ -83,7 +83,7 @@ def _install_offered(args: argparse.Namespace) -> int:
         line = line_of(model)
         if line != told and not args.json:
             told = line
-            print(line, flush=True)  # noqa: T201 (the command's output)
+            print(line, flush=True)
         if model["target"] == digest and model["phase"] in _SETTLED:
             return show_model(args, {"model": model}, refused=True, quiet=not args.json)
         time.sleep(POLL_S)
@@ -93,8 +93,9 @@ def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
     """Have a decision carried out, by the running agent or, if there is none, here."""
     config = read_config(args.config)
     answer = ask_patiently(config, request)
+    running = answer is not None
     if answer is None:
         from edgepack.agent.compose import decide_alone
 
         answer = asyncio.run(answered(decide_alone(config, request)))
-    return show_model(args, answer, refused=request["command"] == "install")
+    return show_model(args, answer, refused=request["command"] == "install", running=running)

@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> int:
 
         answer = asyncio.run(answered(root_alone(config, paths)))
     if args.json:
-        print(json.dumps(answer))  # noqa: T201 (the command's output)
+        print(json.dumps(answer))
     if "error" in answer:
         if not args.json:
             complain(answer["error"])
         return int(answer["exit_code"])
     if not args.json:
-        print(f"root.json version {answer['root_version']}")  # noqa: T201
+        print(f"root.json version {answer['root_version']}")
     return 0

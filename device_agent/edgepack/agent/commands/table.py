@@ -35,7 +35,9 @@ class Verb:
 
 VERBS: tuple[Verb, ...] = (
     Verb("run", "run the agent in the foreground", "foreground"),
+    Verb("init", "write agent.toml", "init"),
     Verb("status", "show what runs on this device", "status"),
+    Verb("models", "show the models as a table", "status", "add_models", "run_models"),
     Verb(
         "install",
         "install a bundle from a file, network or not",

@@ -171,6 +171,11 @@ class Journal:
         rows = self._query("SELECT name, document FROM slot ORDER BY name")
         return {name: self._decode(Slot, document) for name, document in rows}
 
+    def entered_ms(self) -> dict[str, int]:
+        """When each slot, by key, came to its phase: ms since 1970, by this device's clock."""
+        last = "SELECT MAX(id) FROM step GROUP BY model"
+        return dict(self._query(f"SELECT model, ts_ms FROM step WHERE id IN ({last})"))  # noqa: S608
+
     def save_slot(self, slot: Slot) -> None:
         """Keep a slot, a line of its history and its event in the chain; all or none."""
         with self.transaction():
