@@ -36,6 +36,7 @@ from edgepack.trust.decode import encode
 from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
+    from edgepack.agent.feed.wiring import Feeds
     from edgepack.agent.install.installing import Installing
     from edgepack.agent.systemd.service import Service
 
@@ -93,6 +94,7 @@ class Agent:
         )
         self._policy = PredictionPolicy(config.predictions, self._topics)
         self._inference.listeners.append(self._policy.take)
+        self._feeds = self._make_feeds()
         self._server = RequestServer(self._inference, self._topics, pending=pending)
         self._link = Link(
             config.broker,
@@ -104,10 +106,13 @@ class Agent:
                 self._topics.truth("+"),
                 self._topics.info,
                 self._topics.command("+"),
+                *(self._feeds.filters if self._feeds else ()),
             ],
             on_connect=self._publisher.connected,
             on_message=self._route,
         )
+        if self._feeds is not None:
+            self._feeds.connect(self._link, f"edgepack-{config.device}-{instance[:8]}")
         self.decisions = Decisions(self.installing)
         self._commands = CommandServer(
             self._topics,
@@ -119,6 +124,17 @@ class Agent:
         self._publisher.chain = self._journal.chain
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None
+
+    def _make_feeds(self) -> "Feeds | None":
+        """Inputs and what follows from predictions, where agent.toml has any."""
+        if not self._config.input:
+            return None
+        from edgepack.agent.feed.wiring import Feeds
+
+        feeds = Feeds(self._config, self._inference, self._publisher.notice)
+        self._registry.changed.append(feeds.model_changed)
+        self._publisher.input_figures = feeds.figures
+        return feeds
 
     async def start(self) -> None:
         """Serve what was served before; needs no network."""
@@ -161,6 +177,8 @@ class Agent:
         service = self._service()
         if service is not None:
             parts.append(service.run())
+        if self._feeds is not None:
+            parts.append(self._feeds.run())
         work = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -257,6 +275,8 @@ class Agent:
             self._commands.take(message)
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
             self.installing().roots.deliver(message.topic, message.payload)
+        elif self._feeds is not None:
+            self._feeds.take(message)
 
     async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
         paths = [Path(str(path)) for path in request.get("paths", [])]

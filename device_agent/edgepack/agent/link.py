@@ -64,7 +64,7 @@ class Link:
 
     Args:
         config: Where the broker is.
-        topics: This device's topics; the last will goes to `topics.status`.
+        topics: This device's topics; the last will goes to `topics.status`. None: no last will.
         client_id: MQTT client id.
         subscriptions: Topic filters, QoS 1.
         on_connect: Run after subscribing, on every connection, while messages come already.
@@ -74,7 +74,7 @@ class Link:
     def __init__(
         self,
         config: BrokerConfig,
-        topics: DeviceTopics,
+        topics: DeviceTopics | None,
         client_id: str,
         *,
         subscriptions: Iterable[str],
@@ -220,7 +220,7 @@ class Link:
             protocol=self._protocol,
             keepalive=self._config.keepalive_s,
             timeout=_CONNECT_TIMEOUT_S,
-            will=aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True),
+            will=self._will(),
             tls_context=self._tls() if address.tls else None,
             queue_type=Backlog,
             max_queued_incoming_messages=MAX_MESSAGES,
@@ -239,7 +239,8 @@ class Link:
             except asyncio.CancelledError:
                 client.timeout = _GOODBYE_S
                 with contextlib.suppress(aiomqtt.MqttError):
-                    await client.publish(self._topics.status, OFFLINE, qos=1, retain=True)
+                    if self._topics is not None:
+                        await client.publish(self._topics.status, OFFLINE, qos=1, retain=True)
                 raise
             finally:
                 greeting.cancel()
@@ -278,6 +279,11 @@ class Link:
                 getattr(properties, "CorrelationData", None),
             )
         )
+
+    def _will(self) -> aiomqtt.Will | None:
+        if self._topics is None:
+            return None
+        return aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True)
 
     def _connect_properties(self) -> Properties | None:
         """MQTT 5 lets a client bound what a broker may send it."""

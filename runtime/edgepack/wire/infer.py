@@ -69,8 +69,8 @@ def parse_request(payload: bytes) -> InferRequest:
     fields = parse_flat(payload, what="request")
     inputs = fields.get("inputs")
     if isinstance(inputs, list):
-        return InferRequest(_request_id(fields.get("id")), tuple(map(_tensor, inputs)), {})
-    request_id = _request_id(fields.pop("request_id", None))
+        return InferRequest(check_request_id(fields.get("id")), tuple(map(_tensor, inputs)), {})
+    request_id = check_request_id(fields.pop("request_id", None))
     if not fields:
         raise WireError("request must name at least one feature, got none")
     return InferRequest(request_id, None, fields)
@@ -83,7 +83,7 @@ def parse_truth(payload: bytes) -> Truth:
         WireError: It has no request id, or not exactly one of `label` and `value`.
     """
     fields = parse_flat(payload, what="truth")
-    request_id = _request_id(fields.get("request_id"))
+    request_id = check_request_id(fields.get("request_id"))
     if request_id is None:
         raise WireError("truth must have a request_id, got none")
     label, value = fields.get("label"), fields.get("value")
@@ -123,7 +123,12 @@ def render_response(
     return render(response)
 
 
-def _request_id(value: JsonValue) -> str | None:
+def check_request_id(value: JsonValue) -> str | None:
+    """The id of a request as text, or None where there is none.
+
+    Raises:
+        WireError: It is neither 1 to 128 printable ASCII characters nor an integer.
+    """
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):

@@ -17,6 +17,7 @@ from edgepack.agent.config.broker import (
     read_password,
 )
 from edgepack.agent.config.checks import MAX_ATTEMPTS, problems
+from edgepack.agent.config.inputs import InputConfig, with_defaults
 from edgepack.agent.config.sections import (
     DriftConfig,
     FetchConfig,
@@ -40,6 +41,7 @@ __all__ = [
     "BrokerConfig",
     "DriftConfig",
     "FetchConfig",
+    "InputConfig",
     "LimitsConfig",
     "MetricsConfig",
     "PredictionsConfig",
@@ -84,6 +86,7 @@ class AgentConfig:
     drift: DriftConfig = field(default_factory=DriftConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     fetch: FetchConfig = field(default_factory=FetchConfig)
+    input: tuple[InputConfig, ...] = ()
 
     @property
     def state_dir(self) -> Path:
@@ -142,4 +145,5 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         state=absolute(config.state) or "",
         broker=broker,
         fetch=fetch,
+        input=with_defaults(config.input, absolute),
     )

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgepack.agent.config.broker import broker_address
+from edgepack.agent.config.input_checks import input_problems
 from edgepack.agent.errors import ConfigError
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import check_id, check_prefix
@@ -30,6 +31,7 @@ def problems(config: "AgentConfig") -> list[str]:
     except (WireError, ConfigError) as exc:
         wrong.append(str(exc))
     wrong += _wrong_numbers(config)
+    wrong += input_problems(config.input, has_broker=config.broker.url is not None)
     if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
         wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
     if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:

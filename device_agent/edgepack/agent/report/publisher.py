@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ class Publisher:
         self.introduction = Introduction(config, instance, topics, memory, self.notice)
         self.link: Link | None = None  # set by compose: the two need each other
         self.chain: Chain | None = None
+        self.input_figures: Callable[[str], Mapping[str, Scalar | None]] = lambda _: {}
 
     # What the installer tells: edgepack.agent.install.apply.Announcer
 
@@ -283,7 +284,11 @@ class Publisher:
             delay_s = self._config.metrics.interval_s
             for name, served in self._registry.all().items():
                 mirror = self._registry.mirrors.get(name)
-                fields = {**served.metrics(), **(mirror.metrics() if mirror else {})}
+                fields = {
+                    **served.metrics(),
+                    **(mirror.metrics() if mirror else {}),
+                    **self.input_figures(name),
+                }
                 self._put(self._topics.metrics(name), fields, METRIC)
                 latest = served.latest.fields() if served.latest else {}
                 await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})

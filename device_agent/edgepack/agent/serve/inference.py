@@ -33,6 +33,7 @@ class Prediction:
         outputs: Contract name → array.
         answer: The first sample's prediction.
         is_told: Whether the answer goes to `out/prediction` anyway, as the reply.
+        source: Which sensor of a configured input it comes from, or None of a request.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Prediction:
     outputs: Mapping[str, Array]
     answer: Answer
     is_told: bool
+    source: str | None = None
 
 
 class Inference:
@@ -87,6 +89,7 @@ class Inference:
         *,
         request_id: str | None = None,
         is_told: bool = False,
+        source: str | None = None,
     ) -> Prediction:
         """Answer one request.
 
@@ -96,6 +99,7 @@ class Inference:
                 counted as a caller's.
             request_id: What a truth will name.
             is_told: Whether the reply is on `out/prediction`.
+            source: Which sensor of a configured input it comes from.
 
         Raises:
             UnknownModelError: There is no such model.
@@ -129,6 +133,7 @@ class Inference:
             outputs=outputs,
             answer=served.answered(request_id, inputs, outputs),
             is_told=is_told,
+            source=source,
         )
         loop.call_soon(self._follow_up, served, prediction)
         return prediction

@@ -70,7 +70,8 @@ def render_prediction(prediction: Prediction, *, is_reply: bool = True) -> bytes
     return render_flat(
         {
             **prediction.answer.fields(),
-            "request_id": prediction.request_id if is_reply else None,
+            "source": prediction.source,
+            "request_id": prediction.request_id if is_reply or prediction.source else None,
             "model_version": prediction.version,
             "ts": time.time_ns() // 1_000_000,
         }

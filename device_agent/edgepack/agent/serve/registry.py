@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,7 @@ class Registry:
 
     Attributes:
         mirrors: Challengers by the name of the model beside them.
+        changed: Each is called with the name of a model that answers anew, or no longer.
         distrusts_disk: After an unclean stop: what is mapped is hashed before it is used. The
             rest is read, and what is read is always hashed.
     """
@@ -70,6 +71,7 @@ class Registry:
         self._trusted_truths = trusted_truths
         self._served: dict[str, ServedModel] = {}
         self.mirrors: dict[str, Mirror] = {}
+        self.changed: list[Callable[[str], None]] = []
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
 
     def get(self, name: str) -> ServedModel | None:
@@ -93,12 +95,21 @@ class Registry:
         model, reference = await loop.run_in_executor(self.executor, work)
         served = ServedModel(slot.active, model, trusted_truths=self._trusted_truths)
         self._served[slot.name] = served
+        self._tell(slot.name)
         if reference is not None:  # answering does not wait for it
             loop.create_task(self._watch_drift(served, reference)).add_done_callback(_check)
 
     def stop(self, name: str) -> None:
         """Stop answering for a model."""
         self._served.pop(name, None)
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        for changed in self.changed:
+            try:
+                changed(name)
+            except Exception:  # a defect of who listens must not cost the model
+                logger.exception("model.defect name=%s", name)
 
     def mirror(self, name: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Let a challenger, if there is one, see a request that was answered."""
