@@ -3,6 +3,7 @@
 import asyncio
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.servers import Answering, head
 from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.agent.config import FetchConfig
-from edgepack.agent.errors import RejectedError
+from edgepack.agent.errors import FetchError, RejectedError
 from edgepack.agent.install import device_facts
 from edgepack.agent.install.device_facts import Device
 from edgepack.agent.install.fetch import start_delay_s
@@ -265,3 +266,49 @@ def test_a_fleet_is_spread_evenly_and_the_same_each_time():
     assert (counts < 600).all()
     assert 0.0 == start_delay_s(0.0, "press-1", "sha256:x")
     assert FetchConfig().jitter_s == 0.0
+
+
+class _Held:
+    """A source that gives nothing large before it may."""
+
+    def __init__(self, source, may):
+        self._source, self._may = source, may
+        self.describe, self.close = source.describe, source.close
+
+    async def get(self, refs, landing):
+        if max(ref.size_bytes for ref in refs) > 100_000:
+            await self._may.wait()
+        await self._source.get(refs, landing)
+
+
+def test_two_fetches_do_not_share_the_room_on_the_disk(tmp_path, monkeypatch):
+    """The second waits, and is not refused: there is room when the first has failed or come."""
+    paths = [
+        write_tiny_bundle(tmp_path, name=name, model=np.random.default_rng(i).bytes(300_000))
+        for i, name in enumerate(("one", "two"))
+    ]
+    models = [model_of(path, path.as_uri()) for path in paths]
+    made = fetcher(tmp_path / "state")
+    # for either of them, not for both
+    monkeypatch.setattr(Device, "space", lambda self: replace(FACTS, free_bytes=17_300_000))
+
+    async def run():
+        may = asyncio.Event()
+        opened = made._sources
+        made._sources = SimpleNamespace(
+            open=lambda text, model: _Held(opened.open(text, model), may),
+            max_bundle_bytes=opened.max_bundle_bytes,
+        )
+        first = asyncio.create_task(made.fetch(models[0]))
+        while not made._room._promises:
+            await asyncio.sleep(0.01)
+        with pytest.raises(FetchError, match="waits for room that other fetches need"):
+            await made.fetch(models[1])
+        with pytest.raises(RejectedError) as caught:
+            await made.check_file(paths[1])
+        assert "disk_full" == caught.value.reason
+        may.set()
+        await first
+        await made.fetch(models[1])
+
+    asyncio.run(run())

@@ -109,6 +109,13 @@ def test_a_challenger_without_a_model_says_that_it_waits():
     assert (Install(wish(A)),) == reconcile(desired(wish(A), shadow), {}, now_s=NOW_S)
 
 
+def test_a_challenger_that_answers_already_is_none():
+    """It would be compared with itself: said, not waited for in silence."""
+    shadow = replace(wish(A), mode=Mode.SHADOW)
+    (action,) = reconcile(desired(wish(A), shadow), {"m": slot(A)}, now_s=NOW_S)
+    assert ("m", "is_champion") == (action.name, action.reason)
+
+
 def test_a_challenger_is_cast_beside_a_proven_model_only():
     """What is on probation is measured; nothing else runs beside it."""
     shadow = replace(wish(B), mode=Mode.SHADOW)

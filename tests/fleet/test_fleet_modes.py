@@ -75,6 +75,13 @@ def shadow(phase, digest=B, reason=""):
         (Mode.SHADOW, B, {"shadow": shadow("shadowing", A)}, "pending", "waiting"),
         (Mode.SHADOW, B, {"shadow": shadow("rejected")}, "refused", "rejected"),
         (Mode.SHADOW, B, {}, "pending", "waiting"),
+        (
+            Mode.SHADOW,
+            B,
+            {"active": Release(digest=B, version="1", sequence=1)},
+            "refused",
+            "refused",
+        ),
         (Mode.SHADOW, None, {}, "done", "removed"),
     ],
 )

@@ -113,6 +113,8 @@ def _judge_shadow(
     shadow = model.shadow if model is not None else None
     if goal.digest is None:
         return _done(progress, "removed") if shadow is None else progress
+    if model is not None and model.active is not None and model.active.digest == goal.digest:
+        return _refused(progress, "refused", "is_champion", "it is the version that answers")
     if shadow is None or shadow.target != goal.digest:
         return progress
     if shadow.phase in _BAD_PHASES:

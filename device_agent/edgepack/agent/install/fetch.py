@@ -16,6 +16,7 @@ from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.device_facts import Device
 from edgepack.agent.install.landing import Landing
 from edgepack.agent.install.preflight import Need, Refusal, judge_contract, judge_space
+from edgepack.agent.install.room import Room
 from edgepack.agent.install.sources.find import Sources
 from edgepack.agent.install.sources.source import Source
 from edgepack.bundle import BundleError, Contract, blobs_of_manifest, parse_contract
@@ -74,6 +75,7 @@ class Fetcher:
         self._jitter_s = jitter_s
         self._name = name
         self._begun: set[str] = set()
+        self._room = Room()
 
     async def fetch(self, model: DesiredModel) -> Fetched:
         """Fetch one bundle, from the first source that gives it.
@@ -101,6 +103,7 @@ class Fetcher:
                 await asyncio.sleep(_AGAIN_S)
         finally:
             landing.give_up()
+            self._room.let_go(model.digest)
 
     async def check_file(self, path: Path) -> None:
         """Look whether a local file can be installed here, before it is unpacked.
@@ -114,7 +117,9 @@ class Fetcher:
         except BundleError as exc:
             raise RejectedError("bundle_invalid", str(exc)) from exc
         _refuse(judge_contract(contract, await self._device.facts(contract)))
-        _refuse(judge_space(need, self._device.space()))
+        space = self._device.space()
+        _refuse(judge_space(need, space))
+        _refuse(judge_space(self._room.with_others("", need), space))
 
     async def _spread(self, model: DesiredModel) -> None:
         """Put the first try off, so that a fleet does not come all at once."""
@@ -168,7 +173,7 @@ class Fetcher:
             digest=manifest.contract.blob.digest, size_bytes=manifest.contract.blob.size_bytes
         )
         await self._get(source, [contract], landing)
-        await self._preflight(parsed_contract(landing.read(contract)), model_blobs, landing)
+        await self._preflight(model, parsed_contract(landing.read(contract)), model_blobs, landing)
         await self._get(source, found.signatures, landing)
         named = {ref.digest: ref for ref in (*manifests, *model_blobs)}
         for ref in found.signatures:
@@ -190,13 +195,22 @@ class Fetcher:
             await source.get(missing, landing)
 
     async def _preflight(
-        self, contract: Contract, blobs: Sequence[BlobRef], landing: Landing
+        self,
+        model: DesiredModel,
+        contract: Contract,
+        blobs: Sequence[BlobRef],
+        landing: Landing,
     ) -> None:
         _refuse(judge_contract(contract, await self._device.facts(contract)))
         missing = await asyncio.to_thread(_missing, blobs, landing)
         left_bytes = sum(ref.size_bytes - landing.here_bytes(ref) for ref in missing)
         need = Need(size_bytes=left_bytes, files=len(missing))
-        _refuse(judge_space(need, self._device.space()))
+        space = self._device.space()
+        _refuse(judge_space(need, space))
+        crowded = judge_space(self._room.with_others(model.digest, need), space)
+        if crowded is not None:  # passes when the others have come, or have failed
+            raise FetchError(f"waits for room that other fetches need: {crowded.detail}")
+        self._room.promise(model.digest, need, landing)
 
     def _check_size(self, size_bytes: int) -> None:
         largest = self._sources.max_bundle_bytes

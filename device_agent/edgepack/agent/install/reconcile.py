@@ -89,9 +89,8 @@ def reconcile(
         if slot.managed and slot.held_generation != desired.generation:
             actions.append(Remove(key))
     for model in desired.models:
-        if model.mode is Mode.SHADOW and model.name not in wanted and not _answers(model, slots):
-            detail = f"the challenger {model.version} waits: no version answers beside it"
-            actions.append(Refuse(model.name, "no_champion", detail))
+        if model.mode is Mode.SHADOW:
+            actions.extend(_unfit(model, wanted, slots))
     for key, model in wanted.items():
         slot = slots.get(key, Slot(name=model.name, shadow=model.mode is Mode.SHADOW))
         if not _is_settled(model, slot, wish_of(desired, model)):
@@ -131,9 +130,20 @@ def wish_of(desired: Desired, model: DesiredModel | None) -> int:
     return model.asked if model is not None and model.asked else desired.generation
 
 
-def _answers(model: DesiredModel, slots: Mapping[str, Slot]) -> bool:
-    slot = slots.get(model.name)
-    return slot is not None and slot.active is not None
+def _unfit(
+    challenger: DesiredModel, wanted: Mapping[str, DesiredModel], slots: Mapping[str, Slot]
+) -> tuple[Refuse, ...]:
+    """Why a challenger has nothing to stand beside, in at most one line."""
+    slot = slots.get(challenger.name)
+    if slot is not None and slot.active is not None:
+        if slot.active.digest != challenger.digest:
+            return ()
+        detail = f"the challenger {challenger.version} is itself the version that answers"
+        return (Refuse(challenger.name, "is_champion", detail),)
+    if challenger.name in wanted:
+        return ()
+    detail = f"the challenger {challenger.version} waits: no version answers beside it"
+    return (Refuse(challenger.name, "no_champion", detail),)
 
 
 def _is_champion(slot: Slot, challenger: DesiredModel) -> bool:
