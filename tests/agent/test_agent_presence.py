@@ -1,6 +1,8 @@
 """Two devices with one id, and a device that was installed anew: said, and no silent fight."""
 
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -50,10 +52,62 @@ def test_who_is_here_now_is_answered_but_not_for_ever():
     made = presence()
     answers = [
         made.see(one, retained=False, now_s=s).answer
-        for one, s in ((OTHER, 0), (OTHER, 1), (COPY, 59), (OTHER, 61), (OTHER, 62))
+        for one, s in ((OTHER, 0), (OTHER, 1), (COPY, 2), (OTHER, 59), (OTHER, 60), (OTHER, 60.5))
     ]
-    assert [True, False, False, True, False] == answers
+    assert [True, True, True, False, True, False] == answers
     assert "a copy of this installation" in made.see(COPY, retained=False, now_s=0).conflict
+
+
+@pytest.mark.parametrize("other", [OTHER, COPY])
+def test_one_word_is_no_conflict(other):
+    """A slow broker may bring what an earlier start said; whoever is there answers."""
+    made = presence()
+    assert Seen(answer=True) == made.see(other, retained=False, now_s=0)
+    assert "at the same time" in made.see(other, retained=False, now_s=1).conflict
+
+
+def test_who_was_read_and_is_heard_is_in_conflict():
+    """What is retained names one that may be gone; a word of it proves that it is not."""
+    made = presence()
+    made.see(OTHER, retained=True, now_s=0)
+    assert "at the same time" in made.see(OTHER, retained=False, now_s=1).conflict
+
+
+@pytest.mark.parametrize("retained", [True, False])
+def test_who_answers_no_more_is_gone(retained):
+    """After two questions; what was met of it is forgotten."""
+    made = presence()
+    for _ in range(2):
+        made.see(OTHER, retained=retained, now_s=0)
+        made.probed()
+        assert not made.is_alone_again
+        made.see(OTHER, retained=False, now_s=0)  # it answers
+    made.probed()
+    assert not made.is_alone_again
+    made.probed()
+    assert made.is_alone_again
+    assert not made.is_alone_again
+    assert "" == made.see(OTHER, retained=False, now_s=9).conflict
+
+
+def test_two_copies_hear_of_each_other_and_stop():
+    """Each word is carried to the other one: both are sure in the end, and then it is quiet."""
+    ends = {
+        info.run: (info, Presence(info.instance, info.run, greeted=True), [])
+        for info in (OWN, COPY)
+    }
+    said = [COPY]
+    for _ in range(100):
+        if not said:
+            break
+        info = said.pop(0)
+        for mine, made, conflicts in both:
+            seen = made.see(info, retained=False, now_s=0)
+            conflicts.append(seen.conflict)
+            if seen.answer:
+                said.append(mine)
+    assert not said
+    assert all(any(conflicts) for _, _, conflicts in both)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +176,48 @@ def test_two_devices_with_one_id_say_so_both(operator, alone, keys, tmp_path):
         with running(two):
             wait_until(lambda: "conflict" in one.text() and "conflict" in two.text(), "both say so")
             wait_until(lambda: len(now(operator)) == 2, "both report it")
+
+
+_CURIOUS = """
+import sys
+from edgepack.agent.report import introduction
+introduction._PROBE_INTERVAL_S = 1.0
+from edgepack.agent.main import main
+sys.exit(main())
+"""
+
+
+class CuriousAgent(AgentProcess):
+    """`edgepack-agent run` that soon asks again whether another one is still here."""
+
+    def start(self):
+        with self.log.open("ab") as log:
+            command = [sys.executable, "-c", _CURIOUS, "run", "-v", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stderr=log, stdout=log)
+        return self
+
+
+def test_the_notice_goes_with_the_other_one(operator, alone, keys, tmp_path):
+    """And the one that stays is online, though the other one's last will says otherwise."""
+    one = CuriousAgent(tmp_path / "one", keys, alone.port)
+    two = AgentProcess(tmp_path / "two", keys, alone.port)
+    with running(one):
+        wait_until(lambda: operator.documents(operator.topics.info), "info")
+        with running(two):
+            wait_until(lambda: "at the same time" in one.text(), "it is said")
+
+            def warned():
+                return "conflict" in operator.reported().get("notices", {})
+
+            wait_until(warned, "it is reported")
+            two.kill()
+        wait_until(lambda: not warned(), "the notice goes", 120)
+
+        def statuses():
+            return [p for topic, p, _ in list(operator.messages) if topic == operator.topics.status]
+
+        wait_until(lambda: b"offline" in statuses(), "the will")
+        wait_until(lambda: b"online" == statuses()[-1], "it is online")
 
 
 def test_a_copied_state_folder_is_no_silent_fight(operator, alone, keys, tmp_path):

@@ -105,6 +105,7 @@ class Agent:
                 self._topics.infer("+"),
                 self._topics.truth("+"),
                 self._topics.info,
+                self._topics.status,
                 self._topics.command("+"),
                 *(self._feeds.filters if self._feeds else ()),
             ],
@@ -271,6 +272,8 @@ class Agent:
             self._server.truth(message)
         elif message.topic == self._topics.info:
             self._publisher.introduction.met(message.payload, retained=message.retained)
+        elif message.topic == self._topics.status:
+            self._publisher.introduction.called(message.payload, retained=message.retained)
         elif message.topic.startswith(self._topics.command("")):
             self._commands.take(message)
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):

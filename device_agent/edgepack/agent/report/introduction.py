@@ -1,4 +1,4 @@
-"""`out/info`: what this device is, with which key it signs, and who else has used its id."""
+"""`out/info` and `out/status`: what this device is, that it is here, and who else uses its id."""
 
 import asyncio
 import contextlib
@@ -16,12 +16,13 @@ from edgepack.agent.report.description import describe
 from edgepack.agent.report.presence import Presence
 from edgepack.wire.errors import WireError
 from edgepack.wire.messages import Info, parse_info, render_info
-from edgepack.wire.topics import DeviceTopics
+from edgepack.wire.topics import OFFLINE, ONLINE, DeviceTopics
 
 logger = logging.getLogger(__name__)
 
 _REPLACES = "info_replaces"
 _GREETED = "info_greeted"
+_PROBE_INTERVAL_S = 300.0
 
 
 class Memory(Protocol):
@@ -64,6 +65,8 @@ class Introduction:
         self._presence = Presence(instance, self._run, greeted=memory.meta(_GREETED) is not None)
         self._info: Info | None = None
         self._stale = asyncio.Event()
+        self._crowded = asyncio.Event()
+        self._is_called_offline = False
 
     async def describe(self) -> None:
         """Find out what the device is; it is said soon after."""
@@ -94,7 +97,18 @@ class Introduction:
             )
         if seen.conflict:
             self._notice("conflict", seen.conflict)
+            self._crowded.set()
         if seen.replaces or seen.answer:
+            self._stale.set()
+
+    def called(self, status: bytes, *, retained: bool) -> None:
+        """Something came on this device's own `out/status`.
+
+        The last will of a connection that broke long ago, or of another one under this id, calls a
+        device offline that is here.
+        """
+        if status == OFFLINE and not retained:
+            self._is_called_offline = True
             self._stale.set()
 
     async def say(self, link: Link) -> None:
@@ -117,7 +131,24 @@ class Introduction:
             await link.connected.wait()
             self._stale.clear()
             with contextlib.suppress(FetchError):  # then the next connection says it
+                if self._is_called_offline:
+                    await link.publish(self._topics.status, ONLINE, retain=True)
+                    self._is_called_offline = False
                 await self.say(link)
+
+    async def watch_conflict(self, link: Link) -> None:
+        """Ask again and again whether another one is still here, until cancelled."""
+        while True:
+            await self._crowded.wait()
+            await asyncio.sleep(_PROBE_INTERVAL_S)
+            if self._presence.is_alone_again:
+                self._crowded.clear()
+                self._notice("conflict", "")
+                continue
+            await link.connected.wait()
+            with contextlib.suppress(FetchError):  # a probe that nobody heard proves nothing
+                await self.say(link)
+                self._presence.probed()
 
     def _remember(self, key: str, value: bytes) -> None:
         try:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from edgepack.wire.messages import Info
 
-_ANSWER_INTERVAL_S = 60.0
+_ANSWERS, _ANSWER_INTERVAL_S = 3, 60.0
+_PROBES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,10 @@ NOTHING = Seen()
 class Presence:
     """Judges what comes on this device's own `out/info`.
 
+    One live word proves nothing: a broker that is slow, or a line that breaks, may bring what an
+    earlier start of this device said. It is answered, and whoever says something again is there.
+    One that answers no more is gone.
+
     Args:
         instance: Random id of this installation.
         run: Random id of this start.
@@ -43,7 +48,9 @@ class Presence:
         self._instance = instance
         self._run = run
         self._greeted = greeted
-        self._answered_s: float | None = None
+        self._answered_s: list[float] = []
+        self._met: set[tuple[str, str]] = set()
+        self._unanswered = 0
 
     def see(self, info: Info, *, retained: bool, now_s: float) -> Seen:
         """Judge one.
@@ -56,16 +63,39 @@ class Presence:
         mine = info.instance == self._instance
         if mine and (retained or info.run in ("", self._run)):
             return NOTHING  # our own, or from an earlier start of ours
-        who = f"installation {info.instance[:8]}" if not mine else "a copy of this installation"
         if retained and not self._greeted:
             return Seen(replaces=info.instance)
+        who = f"installation {info.instance[:8]}" if not mine else "a copy of this installation"
+        is_known = (info.instance, info.run) in self._met
+        self._met.add((info.instance, info.run))
         if retained:
             return Seen(conflict=f"{who} has used this device id since this one last did")
-        answer = self._answered_s is None or now_s - self._answered_s >= _ANSWER_INTERVAL_S
-        if answer:
-            self._answered_s = now_s
+        self._unanswered = 0
+        answer = self._may_answer(now_s)
+        if not is_known:
+            return Seen(answer=answer)
         return Seen(conflict=f"{who} uses this device id at the same time", answer=answer)
 
     def greeted(self) -> None:
         """This installation has said what it is."""
         self._greeted = True
+
+    def probed(self) -> None:
+        """We said our own again, to learn whether another one is still here."""
+        self._unanswered += 1
+
+    @property
+    def is_alone_again(self) -> bool:
+        """Whether nobody answered the last probes; then what was met is forgotten."""
+        if self._unanswered < _PROBES:
+            return False
+        self._unanswered = 0
+        self._met.clear()
+        return True
+
+    def _may_answer(self, now_s: float) -> bool:
+        """Two that hear of each other must not talk each other to death."""
+        recent = [at_s for at_s in self._answered_s if now_s - at_s < _ANSWER_INTERVAL_S]
+        may = len(recent) < _ANSWERS
+        self._answered_s = [*recent, now_s] if may else recent
+        return may

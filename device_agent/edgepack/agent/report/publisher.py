@@ -242,6 +242,7 @@ class Publisher:
             tasks.create_task(self._drain())
             tasks.create_task(self._measure())
             tasks.create_task(self.introduction.keep_said(self._must_link()))
+            tasks.create_task(self.introduction.watch_conflict(self._must_link()))
 
     async def _keep_reported(self) -> None:
         while True:
