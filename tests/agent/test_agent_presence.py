@@ -92,10 +92,7 @@ def test_who_answers_no_more_is_gone(retained):
 
 def test_two_copies_hear_of_each_other_and_stop():
     """Each word is carried to the other one: both are sure in the end, and then it is quiet."""
-    ends = {
-        info.run: (info, Presence(info.instance, info.run, greeted=True), [])
-        for info in (OWN, COPY)
-    }
+    both = [(info, Presence(info.instance, info.run, greeted=True), []) for info in (OWN, COPY)]
     said = [COPY]
     for _ in range(100):
         if not said:

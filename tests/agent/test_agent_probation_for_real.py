@@ -75,7 +75,7 @@ def test_what_fails_at_work_goes_back(operator, alone, keys, tmp_path, model, re
         second = operator.upload(bad)
         operator.desire(second)
         operator.wait_phase("probation", digest=second.digest)
-        assert "1.1.0" == operator.ask("good still", PLAIN)["model_version"]
+        assert "1.1.0" == operator.ask("still-good", PLAIN)["model_version"]
         ask_until(operator, HEAVY, lambda: operator.model().get("phase") == "rolled_back", "back")
         report = operator.model()
         assert (first.digest, first.digest, reason) == (
@@ -91,4 +91,3 @@ def test_what_fails_at_work_goes_back(operator, alone, keys, tmp_path, model, re
 
         wait_until(told, "the event")
         assert [(second.digest, reason)] == [(doc["digest"], doc["reason"]) for doc in told()]
-    assert "Traceback" not in agent.text()
