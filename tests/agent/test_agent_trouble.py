@@ -19,7 +19,7 @@ from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.install.worker import VerifiedDesired
 from edgepack.agent.link import Incoming
-from edgepack.agent.report.outbox import EVENT, Outbox
+from edgepack.agent.report.outbox import Outbox, Rank
 from edgepack.agent.serve.inference import Inference
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.requests import Answer
@@ -66,8 +66,8 @@ def test_a_damaged_outbox_is_begun_anew(tmp_path):
     path = tmp_path / "outbox.db"
     path.write_bytes(b"no database" * 1000)
     outbox = Outbox(path, max_rows=10)
-    outbox.put("t", b"{}", rank=EVENT)
-    assert ["t"] == [report.topic for report in outbox.peek(10)]
+    outbox.put("t", b"{}", rank=Rank.EVENT)
+    assert ["t"] == [report.topic for report in outbox.backlog(10)]
     outbox.close()
 
 

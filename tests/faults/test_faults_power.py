@@ -13,7 +13,7 @@ import pytest
 from support import disk_recording as recording
 from support.disk_model import Disk
 
-from edgepack.agent.report.outbox import EVENT, Outbox
+from edgepack.agent.report.outbox import Outbox, Rank
 from edgepack.agent.report.publisher import Publisher
 
 pytestmark = pytest.mark.timeout(600)
@@ -132,7 +132,7 @@ def test_a_power_cut_anywhere_in_an_upgrade(device, first, tmp_path):
     for box in cuts.outboxes.values():  # reports may be lost; the box works
         recording.write_tree(tmp_path / "box", box)
         outbox = Outbox(tmp_path / "box" / "outbox.db", max_rows=100)
-        outbox.put("t", b"{}", rank=EVENT)
+        outbox.put("t", b"{}", rank=Rank.EVENT)
         outbox.close()
 
 

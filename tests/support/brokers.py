@@ -44,7 +44,7 @@ class Mosquitto:
         return f"mqtt://{LOOPBACK}:{self.port}"
 
     def start(self) -> None:
-        binary = _mosquitto_binary()
+        binary = mosquitto_binary()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([binary, "-c", str(self._config)], stderr=log)
         _wait_for_port(self.port, self._process)
@@ -143,7 +143,7 @@ def prefix() -> str:
     return f"edgepack/t{secrets.token_hex(4)}"
 
 
-def _mosquitto_binary() -> str:
+def mosquitto_binary() -> str:
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     binary = shutil.which("mosquitto", path=path)
     if binary is None and os.environ.get("EDGEPACK_WITHOUT_MOSQUITTO"):

@@ -27,6 +27,7 @@ from edgepack.agent.install.spare import SpareKeeper, open_journal
 from edgepack.agent.link import Incoming, Link
 from edgepack.agent.report.outbox import Outbox
 from edgepack.agent.report.publisher import Publisher
+from edgepack.agent.report.sender import Sender
 from edgepack.agent.serve.commands import CommandServer
 from edgepack.agent.serve.inference import Inference
 from edgepack.agent.serve.mqtt import RequestServer
@@ -65,10 +66,16 @@ class Agent:
         self._lock.acquire()
         self._topics = DeviceTopics(config.prefix, config.device)
         self._journal, forgotten = open_journal(state_dir)
-        self._outbox = Outbox(state_dir / "outbox.db", max_rows=config.limits.outbox_rows)
         self._blobs = BlobStore(state_dir)
         instance = self._journal.instance()
         self._clock = DeviceClock(self._journal)
+        self._outbox = Outbox(
+            state_dir / "outbox.db",
+            max_rows=config.limits.outbox_rows,
+            max_bytes=config.outbox.max_mb * 1e6,
+            max_age_s=config.outbox.max_age_days * 86_400,
+            now_s=self._clock.expiry_now_s,
+        )
         self._who = Who(
             device=config.device,
             prefix=config.prefix,
@@ -122,6 +129,7 @@ class Agent:
         )
         self._publisher.link = self._server.link = self._commands.link = self._link
         self._policy.link = self._link
+        self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
         self._publisher.chain = self._journal.chain
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None

@@ -12,7 +12,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class Link:
         self._client: aiomqtt.Client | None = None
         self._protocol = aiomqtt.ProtocolVersion.V5
         self._wanted: dict[str, asyncio.Future[bytes]] = {}
+        self._waiting: set[asyncio.Timeout] = set()
         self.connected = asyncio.Event()
         self.reconnects = 0
 
@@ -141,10 +142,25 @@ class Link:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = correlation
         try:
-            await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            async with self._while_connected():
+                await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
             _stop_if_cancelled()
-        except (aiomqtt.MqttError, ValueError) as exc:
+        except (aiomqtt.MqttError, ValueError, TimeoutError) as exc:
             raise FetchError(f"broker did not take a message: {exc}") from exc
+
+    @contextlib.asynccontextmanager
+    async def _while_connected(self) -> AsyncIterator[None]:
+        """Ends what waits for the broker's word together with the connection.
+
+        Raises:
+            TimeoutError: It was lost; aiomqtt would wait for the rest of its time.
+        """
+        async with asyncio.timeout(None) as waiting:
+            self._waiting.add(waiting)
+            try:
+                yield
+            finally:
+                self._waiting.discard(waiting)
 
     async def retained(self, topics: list[str], *, timeout_s: float) -> dict[str, bytes]:
         """Those retained messages of some topics that come.
@@ -329,6 +345,9 @@ class Link:
             self.reconnects += 1
         self.connected.clear()
         self._client = None
+        for waiting in self._waiting:
+            waiting.reschedule(0.0)
+        self._waiting.clear()
         for future in self._wanted.values():
             if not future.done():
                 future.set_exception(aiomqtt.MqttError("disconnected"))

@@ -13,6 +13,8 @@ from edgepack.trust.strict_json import parse
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id
 
+INSTALL = "install"
+WATCH = "watch"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{0,128}")
 

@@ -18,6 +18,7 @@ from edgepack.agent.config.broker import (
 )
 from edgepack.agent.config.checks import MAX_ATTEMPTS, problems
 from edgepack.agent.config.inputs import InputConfig, with_defaults
+from edgepack.agent.config.outbox import OutboxConfig
 from edgepack.agent.config.sections import (
     DriftConfig,
     FetchConfig,
@@ -44,6 +45,7 @@ __all__ = [
     "InputConfig",
     "LimitsConfig",
     "MetricsConfig",
+    "OutboxConfig",
     "PredictionsConfig",
     "ProbationConfig",
     "Publish",
@@ -87,6 +89,7 @@ class AgentConfig:
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     fetch: FetchConfig = field(default_factory=FetchConfig)
     input: tuple[InputConfig, ...] = ()
+    outbox: OutboxConfig = field(default_factory=OutboxConfig)
 
     @property
     def state_dir(self) -> Path:

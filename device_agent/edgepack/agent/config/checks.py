@@ -71,6 +71,7 @@ def _wrong_numbers(config: "AgentConfig") -> list[str]:
         ("limits.max_latency_ms", config.limits.max_latency_ms),
         ("limits.max_memory_mb", config.limits.max_memory_mb),
         ("fetch.stall_s", config.fetch.stall_s),
+        *config.outbox.numbers(),
     ):
         if number is not None and not 0 < number < math.inf:
             wrong.append(f"{name} must be > 0 and finite, got {number}")

@@ -10,18 +10,19 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError, StoreError
 from edgepack.agent.install.chain import Chain
-from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.install.slot import Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.introduction import Introduction, Memory
 from edgepack.agent.report.models import reported_models
-from edgepack.agent.report.outbox import EVENT, METRIC, Outbox
+from edgepack.agent.report.outbox import Outbox, Rank
+from edgepack.agent.report.sender import Sender
+from edgepack.agent.report.transitions import slot_events
 from edgepack.agent.serve.registry import Registry
 from edgepack.monitor.drift import DriftResult
 from edgepack.wire.desired import Desired
@@ -36,10 +37,8 @@ from edgepack.wire.topics import ONLINE, DeviceTopics
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 50
 _FIRST_METRICS_S = 2.0
 _RETRY_S = 1.0
-_LONG_RETRY_S = 30.0
 _MAX_NOTICE = 500
 
 
@@ -77,10 +76,10 @@ class Publisher:
         self._notices: dict[str, str] = {}
         self._started_s = time.monotonic()
         self._stale = asyncio.Event()
-        self._filled = asyncio.Event()
         self._cleared: list[str] = []
         self.introduction = Introduction(config, instance, topics, memory, self.notice)
         self.link: Link | None = None  # set by compose: the two need each other
+        self.sender: Sender | None = None
         self.chain: Chain | None = None
         self.input_figures: Callable[[str], Mapping[str, Scalar | None]] = lambda _: {}
 
@@ -91,55 +90,8 @@ class Publisher:
         before = self._slots.get(slot.key)
         self._slots[slot.key] = slot
         self._stale.set()
-        known = [replace(one, proven=False) for one in before.kept()] if before else []
-        if slot.active is not None and replace(slot.active, proven=False) not in known:
-            self._self_tested(slot, slot.active)
-        about = slot.active if slot.active and slot.active.digest == slot.target else None
-        self.event(
-            "transition",
-            {
-                "model": slot.name,
-                "shadow": True if slot.shadow else None,
-                "phase": slot.phase.value,
-                "digest": slot.target,
-                "model_version": about.release.version if about else None,
-                "variant": about.variant if about else None,
-                "reason": slot.reason or None,
-                "detail": slot.detail or None,
-                **self._chained(),
-            },
-        )
-        if slot.hold != (before.hold if before is not None else ""):
-            self.event(
-                "hold",
-                {
-                    "model": slot.name,
-                    "held": slot.held_generation is not None,
-                    "hold": slot.hold.value or None,
-                    "digest": slot.active.digest if slot.active else None,
-                    "model_version": slot.active.release.version if slot.active else None,
-                },
-            )
-        if slot.phase.value == "rolled_back":
-            self.event(
-                "rollback",
-                {"model": slot.name, "digest": slot.target, "reason": slot.reason},
-            )
-
-    def _self_tested(self, slot: Slot, installed: Installed) -> None:
-        self.event(
-            "self_test",
-            {
-                "model": slot.name,
-                "shadow": True if slot.shadow else None,
-                "digest": installed.digest,
-                "model_version": installed.release.version,
-                "variant": installed.variant,
-                "device_fingerprint": installed.fingerprint or None,
-                "not_chosen": "; ".join(installed.not_chosen) or None,
-                **installed.self_test,
-            },
-        )
+        for kind, fields in slot_events(before, slot, self._chained()):
+            self.event(kind, fields)
 
     def slot_removed(self, slot: Slot) -> None:
         """A model, or its challenger, is gone."""
@@ -223,23 +175,24 @@ class Publisher:
 
     def event(self, kind: str, fields: Mapping[str, Scalar | None]) -> None:
         """Report an event."""
-        self._put(self._topics.event(kind), fields, EVENT)
+        self._put(self._topics.event(kind), fields, Rank.EVENT)
 
     # Loops
 
     async def connected(self) -> None:
         """Say everything retained; called on every new connection."""
         link = self._must_link()
+        self._must_sender().connected()
         await link.publish(self._topics.status, ONLINE, retain=True)
         await self._say_reported(link)
         await self.introduction.say(link)
-        self._filled.set()
+        self._tell_drops()
 
     async def run(self) -> None:
         """Publish until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_reported())
-            tasks.create_task(self._drain())
+            tasks.create_task(self._must_sender().run())
             tasks.create_task(self._measure())
             tasks.create_task(self.introduction.keep_said(self._must_link()))
             tasks.create_task(self.introduction.watch_conflict(self._must_link()))
@@ -259,25 +212,6 @@ class Publisher:
                 self._stale.set()
                 await asyncio.sleep(_RETRY_S)
 
-    async def _drain(self) -> None:
-        while True:
-            await self._filled.wait()
-            link = self._must_link()
-            await link.connected.wait()
-            try:
-                waiting = self._outbox.peek(_BATCH)
-                for report in waiting:
-                    await link.publish(report.topic, report.payload)
-                    self._outbox.done(report.number)
-            except FetchError:
-                await asyncio.sleep(_RETRY_S)
-            except StoreError as exc:
-                logger.warning("outbox.unusable error=%s", exc)
-                await asyncio.sleep(_LONG_RETRY_S)
-            else:
-                if not waiting:
-                    self._filled.clear()
-
     async def _measure(self) -> None:
         delay_s = min(_FIRST_METRICS_S, self._config.metrics.interval_s)
         while True:
@@ -290,12 +224,12 @@ class Publisher:
                     **(mirror.metrics() if mirror else {}),
                     **self.input_figures(name),
                 }
-                self._put(self._topics.metrics(name), fields, METRIC)
+                self._put(self._topics.metrics(name), fields, Rank.METRIC)
                 latest = served.latest.fields() if served.latest else {}
                 await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})
             if self._registry.mirrors:  # what `out/reported` says of them grows old
                 self._stale.set()
-            self._put(self._topics.agent, self._agent_figures(), METRIC)
+            self._put(self._topics.agent, self._agent_figures(), Rank.METRIC)
 
     async def _say_latest(self, name: str, fields: Mapping[str, Scalar | None]) -> None:
         link = self._must_link()
@@ -319,16 +253,19 @@ class Publisher:
         )
         await link.publish(self._topics.reported, render_reported(reported), retain=True)
 
-    def _put(self, topic: str, fields: Mapping[str, Scalar | None], rank: int) -> None:
+    def _put(self, topic: str, fields: Mapping[str, Scalar | None], rank: Rank) -> None:
         online = self.link is not None and self.link.connected.is_set()
-        historical = {} if online else {"is_historical": 1}
-        payload = render_flat({**fields, "ts": _now_ms(), **historical})
-        try:
-            self._outbox.put(topic, payload, rank=rank)
-        except StoreError as exc:  # a full disk must not stop what answers
-            logger.warning("report.lost topic=%s error=%s", topic, exc)
-            return
-        self._filled.set()
+        payload = render_flat({**fields, "ts": _now_ms()})
+        self._outbox.put(topic, payload, rank=rank, live=online)
+        if self.sender is not None:
+            self.sender.filled()
+
+    def _tell_drops(self) -> None:
+        dropped = self._outbox.dropped
+        count = dropped.reports - dropped.told
+        if count:
+            self.event("error", {"reason": "reports_dropped", "count": count})
+            self._outbox.drops_told()
 
     def _chained(self) -> dict[str, Scalar | None]:
         """Where the signed form of an event that was just kept will stand."""
@@ -356,9 +293,16 @@ class Publisher:
             "cpu_s": usage.ru_utime + usage.ru_stime,
             "memory_bytes": _resident_bytes(),
             "outbox_rows": len(self._outbox),
-            "outbox_dropped": self._outbox.dropped,
+            "outbox_bytes": self._outbox.size_bytes,
+            "outbox_dropped": self._outbox.dropped.reports,
+            "outbox_dropped_events": self._outbox.dropped.events,
             "reconnects": self._must_link().reconnects,
         }
+
+    def _must_sender(self) -> Sender:
+        if self.sender is None:
+            raise RuntimeError("the publisher runs before it was wired to a sender")
+        return self.sender
 
     def _must_link(self) -> Link:
         if self.link is None:
