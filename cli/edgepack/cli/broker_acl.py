@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help=f"write {RULES_FILE} and {SETTINGS_FILE} (to include in mosquitto.conf) here",
+        help=f"write {RULES_FILE} and {SETTINGS_FILE} (to include in mosquitto.conf) here "
+        "(default: print the rules)",
     )
     parser.add_argument(
         "--conf", action="store_true", help="print the settings instead of the rules"

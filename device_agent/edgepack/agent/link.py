@@ -35,6 +35,7 @@ _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
 _SHORT_SESSION_S = 60.0
 _SHORT_SESSIONS = 3  # in a row; a broker that is restarted ends one
 _CROWDED_DELAY_S = 2.0
+_CALLS_AT_ONCE = 1000
 _MAX_PACKET_BYTES = 256 * 1024
 # Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
 _AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
@@ -243,6 +244,7 @@ class Link:
             socket_options=_AT_ONCE,
             properties=self._connect_properties(),
         ) as client:
+            client.pending_calls_threshold = _CALLS_AT_ONCE  # else it complains
             self._client = client
             self._session_began_s = time.monotonic()
             await client.subscribe(self._subscriptions)
