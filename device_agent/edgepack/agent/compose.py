@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,10 @@ class Agent:
             parts.append(service.run())
         if self._feeds is not None:
             parts.append(self._feeds.run())
+        if (Path(sys.prefix) / "../../trying").is_symlink():  # an upgrade is not decided
+            from edgepack.agent.upgrade.proof import prove
+
+            parts.append(prove(self._config.state_dir))
         work = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         try:

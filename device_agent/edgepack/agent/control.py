@@ -84,7 +84,9 @@ async def answered(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         return {"error": str(exc), "exit_code": exc.exit_code}
 
 
-def ask(state_dir: Path, request: dict[str, Any]) -> dict[str, Any] | None:
+def ask(
+    state_dir: Path, request: dict[str, Any], *, timeout_s: float = _ANSWER_TIMEOUT_S
+) -> dict[str, Any] | None:
     """Ask the running agent; None when none runs.
 
     Raises:
@@ -92,7 +94,7 @@ def ask(state_dir: Path, request: dict[str, Any]) -> dict[str, Any] | None:
     """
     path = state_dir / SOCKET_NAME
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-        door.settimeout(_ANSWER_TIMEOUT_S)
+        door.settimeout(timeout_s)
         try:
             door.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):

@@ -6,6 +6,7 @@ EdgepackError
 │   └── DamagedError      the device: what is in it cannot be made out
 ├── FetchError            the network: try again later
 ├── DecisionError         the person on the device: there is no such model or version
+├── UpgradeError          the upgrade: this new version cannot run here; the old one goes on
 ├── UnknownModelError     the caller: no such model answers here
 ├── BusyError             the caller: try again, too many requests wait
 └── RejectedError         the bundle: refused for good, with a machine-readable reason
@@ -76,3 +77,9 @@ class DecisionError(EdgepackError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class UpgradeError(EdgepackError):
+    """A new version of the agent is not taken, or was taken back; the old one goes on."""
+
+    exit_code: ClassVar[int] = 8

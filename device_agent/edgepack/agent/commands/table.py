@@ -61,4 +61,19 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("root", "follow the root of trust by hand, network or not", "root"),
     Verb("audit", "print this device's signed history as JSON lines", "audit"),
+    Verb("upgrade", "bring a new version of the agent, from a signed folder of wheels", "upgrade"),
+    Verb(
+        "settle",
+        "end an interrupted upgrade; systemd calls it before every start",
+        "upgrade",
+        "add_settle",
+        "run_settle",
+    ),
+    Verb(
+        "selfcheck",
+        "tell whether this version could take over; an upgrade calls it",
+        "upgrade",
+        "add_selfcheck",
+        "run_selfcheck",
+    ),
 )
