@@ -11,7 +11,7 @@ from edgepack.agent.serve.requests import to_inputs
 from edgepack.bundle import open_bundle
 from edgepack.runtime.errors import InputError
 from edgepack.trust import PrivateKey, keygen
-from edgepack.wire.infer import InferRequest
+from edgepack.wire.open_inference import InferRequest
 
 SHORT = "[probation]\nrequests = 5\nseconds = 1\n"
 

@@ -88,7 +88,7 @@ def test_open_inference_protocol_batches():
         (
             {"inputs": [{"name": "x", "datatype": "FP33", "shape": [1], "data": [1]}]},
             (MATRIX,),
-            "unknown datatype 'FP33'",
+            "got 'FP33'",
         ),
     ],
 )

@@ -242,3 +242,10 @@ def running(agent: AgentProcess) -> Iterator[AgentProcess]:
         yield agent.start()
     finally:
         agent.kill()
+
+
+def http_port(agent: AgentProcess) -> int:
+    """The port that an agent with `listen = "127.0.0.1:0"` found; waits for it."""
+    word = "http.listening listen=127.0.0.1:"
+    text = wait_until(lambda: word in agent.text() and agent.text(), "HTTP")
+    return int(str(text).rpartition(word)[2].split()[0])

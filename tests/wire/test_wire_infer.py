@@ -15,7 +15,7 @@ from edgepack.wire import (
     parse_request,
     parse_truth,
 )
-from edgepack.wire.infer import render_response
+from edgepack.wire.open_inference import InferAnswer, render_answer
 from edgepack.wire.topics import MAX_REQUEST_BYTES
 
 VALUES = st.recursive(
@@ -121,10 +121,13 @@ def test_whatever_the_bytes_there_is_a_value_or_the_one_error(parse, payload):
 def test_a_response_has_the_form_of_the_protocol():
     """The answer names model, version, id and outputs."""
     outputs = (WireTensor("label", "BYTES", (1,), ["3"]),)
+    (body,), header_bytes = render_answer(InferAnswer("digits", "1.0.0", "a7", outputs))
+    assert header_bytes is None
     assert {
         "model_name": "digits",
         "model_version": "1.0.0",
         "id": "a7",
         "outputs": [{"name": "label", "datatype": "BYTES", "shape": [1], "data": ["3"]}],
-    } == json.loads(render_response("digits", "1.0.0", "a7", outputs))
-    assert "id" not in json.loads(render_response("digits", "1.0.0", None, outputs))
+    } == json.loads(body)
+    (body,), _ = render_answer(InferAnswer("digits", "1.0.0", None, outputs))
+    assert "id" not in json.loads(body)

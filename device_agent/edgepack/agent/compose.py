@@ -40,6 +40,7 @@ from edgepack.wire.topics import DeviceTopics, root_topic
 if TYPE_CHECKING:
     from edgepack.agent.feed.wiring import Feeds
     from edgepack.agent.install.installing import Installing
+    from edgepack.agent.serve.http.build import HttpService
     from edgepack.agent.systemd.service import Service
 
 logger = logging.getLogger(__name__)
@@ -132,6 +133,8 @@ class Agent:
         self._policy.link = self._link
         self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
         self._publisher.chain = self._journal.chain
+        self._is_started = False
+        self._http = self._http_service() if config.http.is_on else None
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None
 
@@ -153,6 +156,7 @@ class Agent:
         self._remember_running(b"1")
         self._publisher.restore(self._slots.by_key, self._slots.generation)
         await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)
+        self._is_started = True
 
     def installing(self) -> "Installing":
         """Everything that changes what is installed; made at the first call."""
@@ -173,12 +177,27 @@ class Agent:
             self._installing.start()
         return self._installing
 
+    def _http_service(self) -> "HttpService":
+        from edgepack.agent.serve.http.build import HttpService
+        from edgepack.agent.serve.http.catalog import Catalog
+
+        catalog = Catalog(
+            registry=self._registry,
+            expected=self._slots.answering,
+            is_started=lambda: self._is_started,
+        )
+        return HttpService(
+            self._config.http, self._inference, catalog, notice=self._publisher.notice
+        )
+
     async def run(self) -> None:
         """Start, then work until SIGTERM or SIGINT (or cancelled); leave everything tidy."""
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if self._http is not None:  # it tells whoever asks that models are being loaded
+            await self._http.open()
         await self.start()
         logger.info("agent.started device=%s", self._config.device)
         parts: list[Coroutine[Any, Any, None]] = [self._publisher.run(), self._install_later()]
@@ -193,6 +212,8 @@ class Agent:
             from edgepack.agent.upgrade.proof import prove
 
             parts.append(prove(self._config.state_dir))
+        if self._http is not None:
+            parts.append(self._http.run())
         work = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -204,6 +225,8 @@ class Agent:
             if service is not None:
                 service.stopping()
             await self._server.drain(_DRAIN_S)
+            if self._http is not None:
+                await self._http.close()
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)

@@ -22,7 +22,14 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
-def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH) -> JsonValue:
+def parse(
+    data: bytes | bytearray,
+    *,
+    what: str,
+    max_bytes: int,
+    max_depth: int = MAX_DEPTH,
+    finite: bool = True,
+) -> JsonValue:
     """Parse one JSON document.
 
     Args:
@@ -30,6 +37,8 @@ def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH)
         what: What it is, for the error ("manifest", "root.json").
         max_bytes: The largest size that is looked at, in bytes.
         max_depth: The deepest nesting of arrays and objects.
+        finite: Refuse numbers beyond a float's range. Whoever looks at all numbers anyway leaves
+            it out, which takes half of the time of a document of numbers; they become inf.
 
     Returns:
         The value, with every object's keys unique and every number finite.
@@ -46,7 +55,7 @@ def parse(data: bytes, *, what: str, max_bytes: int, max_depth: int = MAX_DEPTH)
             data.decode("utf-8"),
             object_pairs_hook=_unique,
             parse_constant=_no_constant,
-            parse_float=_finite,
+            parse_float=_finite if finite else None,
         )
         if _SURROGATE.search(data):
             render(value)  # a lone surrogate cannot be written again, nor printed
@@ -66,7 +75,7 @@ def render(value: JsonValue) -> bytes:
     ).encode()
 
 
-def _check_depth(data: bytes, what: str, max_depth: int) -> None:
+def _check_depth(data: bytes | bytearray, what: str, max_depth: int) -> None:
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
         depth += 1 if bracket.group() in b"[{" else -1

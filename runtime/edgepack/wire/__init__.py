@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         render_desired,
     )
     from edgepack.wire.errors import WireError
-    from edgepack.wire.infer import InferRequest, Truth, WireTensor, parse_request, parse_truth
+    from edgepack.wire.infer import Truth, parse_request, parse_truth
     from edgepack.wire.messages import (
         Info,
         Release,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         render_info,
         render_reported,
     )
+    from edgepack.wire.open_inference import InferRequest, WireTensor
     from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics, blob_topic, chunk_count
 else:
     __getattr__ = lazy_exports(
@@ -45,9 +46,7 @@ else:
             ),
             "errors": ("WireError",),
             "infer": (
-                "InferRequest",
                 "Truth",
-                "WireTensor",
                 "parse_request",
                 "parse_truth",
             ),
@@ -61,6 +60,10 @@ else:
                 "render_flat",
                 "render_info",
                 "render_reported",
+            ),
+            "open_inference": (
+                "InferRequest",
+                "WireTensor",
             ),
             "topics": (
                 "DEFAULT_PREFIX",

@@ -17,6 +17,7 @@ from edgepack.agent.config.broker import (
     read_password,
 )
 from edgepack.agent.config.checks import MAX_ATTEMPTS, problems
+from edgepack.agent.config.http import HttpConfig
 from edgepack.agent.config.inputs import InputConfig, with_defaults
 from edgepack.agent.config.outbox import OutboxConfig
 from edgepack.agent.config.sections import (
@@ -42,6 +43,7 @@ __all__ = [
     "BrokerConfig",
     "DriftConfig",
     "FetchConfig",
+    "HttpConfig",
     "InputConfig",
     "LimitsConfig",
     "MetricsConfig",
@@ -90,6 +92,7 @@ class AgentConfig:
     fetch: FetchConfig = field(default_factory=FetchConfig)
     input: tuple[InputConfig, ...] = ()
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
 
     @property
     def state_dir(self) -> Path:
@@ -140,6 +143,13 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         ca_file=absolute(config.fetch.ca_file),
         credentials_file=absolute(config.fetch.credentials_file),
     )
+    http = replace(
+        config.http,
+        socket=absolute(config.http.socket),
+        token_file=absolute(config.http.token_file),
+        cert_file=absolute(config.http.cert_file),
+        key_file=absolute(config.http.key_file),
+    )
     device = config.device or re.sub(r"[^A-Za-z0-9_-]", "-", platform.node())[:64]
     return replace(
         config,
@@ -149,4 +159,5 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         broker=broker,
         fetch=fetch,
         input=with_defaults(config.input, absolute),
+        http=http,
     )

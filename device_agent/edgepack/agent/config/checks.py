@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgepack.agent.config.broker import broker_address
+from edgepack.agent.config.http import http_problems
 from edgepack.agent.config.input_checks import input_problems
 from edgepack.agent.errors import ConfigError
 from edgepack.wire.errors import WireError
@@ -32,6 +33,7 @@ def problems(config: "AgentConfig") -> list[str]:
         wrong.append(str(exc))
     wrong += _wrong_numbers(config)
     wrong += input_problems(config.input, has_broker=config.broker.url is not None)
+    wrong += http_problems(config.http)
     if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
         wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
     if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:

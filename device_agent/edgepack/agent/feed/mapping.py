@@ -23,8 +23,8 @@ from edgepack.runtime.tensors import DTYPES, Array
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.errors import WireError
 from edgepack.wire.filters import match, wildcards
-from edgepack.wire.infer import InferRequest, check_request_id
 from edgepack.wire.json_path import MISSING, look_up, parse_path
+from edgepack.wire.open_inference import InferRequest, check_request_id
 
 _MAX_STREAMS: Final = 256
 _MAX_SERIES_BYTES: Final = 64 * 1024 * 1024  # of all streams of an input together

@@ -76,6 +76,10 @@ class Slots:
         new = Slot(name=name, shadow=shadow, wish=self.generation, floor=floor)
         return self.by_key.get(new.key, new)
 
+    def answering(self) -> set[str]:
+        """Names of the models that are to answer."""
+        return {slot.name for slot in self.by_key.values() if slot.active and not slot.shadow}
+
     def lock(self, key: str) -> asyncio.Lock:
         """Held while a slot changes in more than one step."""
         return self._locks[key]

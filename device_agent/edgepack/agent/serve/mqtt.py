@@ -17,8 +17,9 @@ from edgepack.agent.serve.policy import render_prediction
 from edgepack.agent.serve.requests import to_inputs, to_tensors
 from edgepack.runtime import EngineError, InputError
 from edgepack.wire.errors import WireError
-from edgepack.wire.infer import InferRequest, parse_request, parse_truth, render_response
+from edgepack.wire.infer import parse_request, parse_truth
 from edgepack.wire.messages import render_flat
+from edgepack.wire.open_inference import InferAnswer, InferRequest, render_answer
 from edgepack.wire.topics import DeviceTopics, model_of
 
 logger = logging.getLogger(__name__)
@@ -144,6 +145,12 @@ def check_response_topic(topics: DeviceTopics, topic: str) -> str:
 def _render(request: InferRequest, prediction: Prediction) -> bytes:
     if request.tensors is None:
         return render_prediction(prediction)
-    return render_response(
-        prediction.model, prediction.version, request.request_id, to_tensors(prediction.outputs)
+    parts, _ = render_answer(
+        InferAnswer(
+            prediction.model,
+            prediction.version,
+            request.request_id,
+            to_tensors(prediction.outputs, request),
+        )
     )
+    return b"".join(parts)

@@ -1,18 +1,19 @@
 """Between a caller's message and a model's arrays, by the contract. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from edgepack.bundle.contract import Contract, Datatype, Nonfinite, Task, TensorSpec
+from edgepack.agent.serve.wire_arrays import array_of, flatten, from_values, tensor_of
+from edgepack.bundle.contract import Contract, Nonfinite, Task, TensorSpec
 from edgepack.runtime.errors import InputError
 from edgepack.runtime.parity import several_labels_of
-from edgepack.runtime.tensors import DTYPES, Array, datatype_of, fits
+from edgepack.runtime.tensors import Array, fits
 from edgepack.trust.strict_json import JsonValue
-from edgepack.wire.infer import InferRequest, WireTensor
 from edgepack.wire.messages import Scalar
+from edgepack.wire.open_inference import InferRequest, WireTensor
 
 _MAX_FLAT_VALUES = 16
 
@@ -57,7 +58,12 @@ def to_inputs(request: InferRequest, contract: Contract) -> dict[str, Array]:
         InputError: A feature is missing, unknown, or has a value of the wrong kind.
     """
     if request.tensors is not None:
-        return {tensor.name: _from_tensor(tensor) for tensor in request.tensors}
+        missing = {spec.name for spec in contract.inputs if spec.nonfinite is Nonfinite.NAN}
+        check_wishes(request, {spec.name for spec in contract.outputs})
+        return {
+            tensor.name: array_of(tensor, null_is_nan=tensor.name in missing)
+            for tensor in request.tensors
+        }
     left = dict(request.features)
     inputs = {spec.name: _from_features(spec, left) for spec in contract.inputs}
     if left:
@@ -99,41 +105,42 @@ def _labels(labels: Array, contract: Contract) -> dict[str, float | str]:
     return {f"label_{target}": str(label) for target, label in list(found)[:_MAX_FLAT_VALUES]}
 
 
-def to_tensors(outputs: Mapping[str, Array]) -> tuple[WireTensor, ...]:
-    """A model's outputs as Open Inference Protocol tensors; NaN becomes null."""
-    tensors = []
-    for name, array in outputs.items():
-        datatype = datatype_of(array) or Datatype.BYTES
-        flat: list[JsonValue] = [
-            None if isinstance(item, float) and not math.isfinite(item) else item
-            for item in array.ravel().tolist()
-        ]
-        tensors.append(WireTensor(name, datatype.value, array.shape, flat))
-    return tuple(tensors)
+def to_tensors(
+    outputs: Mapping[str, Array], request: InferRequest | None = None
+) -> tuple[WireTensor, ...]:
+    """A model's outputs as Open Inference Protocol tensors, as the request wants them.
+
+    Raises:
+        InputError: The request wants an output that the model does not have.
+    """
+    if request is None or not request.outputs:
+        binary = request is not None and request.binary
+        return tuple(tensor_of(name, array, binary=binary) for name, array in outputs.items())
+    check_wishes(request, outputs)
+    return tuple(
+        tensor_of(wish.name, outputs[wish.name], binary=wish.binary) for wish in request.outputs
+    )
 
 
-def _from_tensor(tensor: WireTensor) -> Array:
-    try:
-        datatype = Datatype(tensor.datatype)
-    except ValueError as exc:
-        raise InputError(f"input {tensor.name!r}: unknown datatype {tensor.datatype!r}") from exc
-    flat: list[JsonValue] = []
-    _flatten(tensor.data, flat)
-    expected = math.prod(tensor.shape)
-    if len(flat) != expected:
-        raise InputError(
-            f"input {tensor.name!r} of shape {list(tensor.shape)} must have {expected} values, "
-            f"got {len(flat)}"
-        )
-    return _array(flat, datatype, tensor.name).reshape(tensor.shape)
+def check_wishes(request: InferRequest, names: Container[str]) -> None:
+    """Refuse a request for an output that there is not, before the model runs.
+
+    Raises:
+        InputError: It names one, or one twice.
+    """
+    wanted = [wish.name for wish in request.outputs]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise InputError(f"request wants outputs that the model does not have: {_names(unknown)}")
+    if len(set(wanted)) != len(wanted):
+        raise InputError("request wants an output twice")
 
 
 def _from_features(spec: TensorSpec, left: dict[str, JsonValue]) -> Array:
     sample_shape = spec.shape[1:]
     if spec.name in left:
-        flat: list[JsonValue] = []
         value = left.pop(spec.name)
-        _flatten([value], flat)
+        flat = flatten([value], spec.name)
         shape = _shape_of(value)
         if -1 in sample_shape and math.prod(shape) == len(flat) and fits(shape, sample_shape):
             sample_shape = shape  # an image of any size: its rows say which
@@ -142,8 +149,6 @@ def _from_features(spec: TensorSpec, left: dict[str, JsonValue]) -> Array:
         if missing or not spec.feature_names:
             raise InputError(f"request misses features: {_names(missing or [spec.name])}")
         flat = [left.pop(name) for name in spec.feature_names]
-    if spec.nonfinite is Nonfinite.NAN:
-        flat = [math.nan if value is None else value for value in flat]
     free = sample_shape.count(-1)
     size = math.prod(n for n in sample_shape if n >= 0)
     if free == 1 and size and len(flat) % size == 0:
@@ -152,31 +157,9 @@ def _from_features(spec: TensorSpec, left: dict[str, JsonValue]) -> Array:
         raise InputError(
             f"input {spec.name!r} must have the shape {[1, *sample_shape]}, got {len(flat)} values"
         )
-    return _array(flat, spec.datatype, spec.name).reshape((1, *sample_shape))
-
-
-def _array(flat: list[JsonValue], datatype: Datatype, name: str) -> Array:
-    if datatype is Datatype.BYTES:
-        wrong = next((item for item in flat if not isinstance(item, str)), None)
-        if wrong is not None:
-            raise InputError(f"input {name!r} must be strings, got {type(wrong).__name__}")
-        return np.array(flat, dtype=object)
-    kinds: tuple[type, ...] = (bool,) if datatype is Datatype.BOOL else (int, float)
-    for item in flat:
-        if type(item) not in kinds:
-            got = "null" if item is None else type(item).__name__
-            raise InputError(f"input {name!r} must be {datatype.value} numbers, got {got}")
-    dtype = DTYPES[datatype]
-    if dtype.kind in "iu":
-        low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
-        for item in flat:
-            if not isinstance(item, int) or not low <= item <= high:
-                raise InputError(f"input {name!r} must be {datatype.value} integers, got {item}")
-    try:
-        with np.errstate(over="ignore"):  # what overflows becomes inf, which predict refuses
-            return np.array(flat, dtype=np.float64 if dtype.kind == "f" else dtype).astype(dtype)
-    except OverflowError as exc:
-        raise InputError(f"input {name!r} does not fit {datatype.value}: {exc}") from exc
+    null_is_nan = spec.nonfinite is Nonfinite.NAN
+    array = from_values(flat, spec.datatype, spec.name, null_is_nan=null_is_nan)
+    return array.reshape((1, *sample_shape))
 
 
 def _shape_of(value: JsonValue) -> tuple[int, ...]:
@@ -186,14 +169,6 @@ def _shape_of(value: JsonValue) -> tuple[int, ...]:
         shape.append(len(value))
         value = value[0]
     return tuple(shape)
-
-
-def _flatten(value: JsonValue, flat: list[JsonValue]) -> None:
-    if isinstance(value, list):
-        for item in value:
-            _flatten(item, flat)
-    else:
-        flat.append(value)
 
 
 def _names(names: list[str]) -> str:

@@ -1,0 +1,1 @@
+"""Serving over HTTP: imported only when agent.toml has `[http]`."""
