@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.agent.commands.asking import POLL_S, add_json, ask_patiently, complain, show_model
+from edgepack.agent.commands.hand_over import acting_as_agent, handed_over
 from edgepack.agent.config import read_config
 from edgepack.agent.control import answered, ask
 from edgepack.agent.status_line import line_of
@@ -49,8 +50,9 @@ def run_install(args: argparse.Namespace) -> int:
         return 2
     if args.offered is not None:
         return _install_offered(args)
-    path = args.file.absolute()
-    return _decide(args, {"command": "install", "path": str(path)})
+    state = read_config(args.config).state_dir
+    with handed_over(state, [args.file.absolute()]) as (path,):
+        return _decide(args, {"command": "install", "path": str(path)})
 
 
 def run_rollback(args: argparse.Namespace) -> int:
@@ -97,5 +99,6 @@ def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
     if answer is None:
         from edgepack.agent.compose import decide_alone
 
-        answer = asyncio.run(answered(decide_alone(config, request)))
+        with acting_as_agent(config.state_dir):
+            answer = asyncio.run(answered(decide_alone(config, request)))
     return show_model(args, answer, refused=request["command"] == "install", running=running)

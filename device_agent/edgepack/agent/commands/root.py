@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from edgepack.agent.commands.asking import add_json, ask_patiently, complain
+from edgepack.agent.commands.hand_over import acting_as_agent, handed_over
 from edgepack.agent.config import read_config
 from edgepack.agent.control import answered
 
@@ -25,12 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Follow the next roots, by the running agent or, if there is none, here."""
     config = read_config(args.config)
-    paths = [path.absolute() for path in args.files]
-    answer = ask_patiently(config, {"command": "root", "paths": [str(path) for path in paths]})
-    if answer is None:
-        from edgepack.agent.compose import root_alone
+    with handed_over(config.state_dir, [path.absolute() for path in args.files]) as paths:
+        answer = ask_patiently(config, {"command": "root", "paths": [str(path) for path in paths]})
+        if answer is None:
+            from edgepack.agent.compose import root_alone
 
-        answer = asyncio.run(answered(root_alone(config, paths)))
+            with acting_as_agent(config.state_dir):
+                answer = asyncio.run(answered(root_alone(config, paths)))
     if args.json:
         print(json.dumps(answer))
     if "error" in answer:

@@ -55,7 +55,7 @@ def add_settle(parser: argparse.ArgumentParser) -> None:
 def add_selfcheck(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of selfcheck."""
     parser.add_argument(
-        "--state", type=Path, required=True, metavar="DIR", help="copies of the databases"
+        "--scratch", type=Path, required=True, metavar="DIR", help="empty, for copies"
     )
 
 
@@ -116,10 +116,18 @@ def run_selfcheck(args: argparse.Namespace) -> int:
 
     import edgepack.agent.compose
     import edgepack.agent.install.installing  # noqa: F401 (whether all of it is there)
-    from edgepack.agent.upgrade.selfcheck import check_models
+    from edgepack.agent.upgrade.selfcheck import check_here
 
-    models = check_models(read_config(args.config), args.state)
-    print(json.dumps({"version": version("edgepack"), "models": models}))
+    passed = check_here(read_config(args.config), args.scratch)
+    print(
+        json.dumps(
+            {
+                "version": version("edgepack"),
+                "models": passed.models,
+                "changes_state": passed.changes_state,
+            }
+        )
+    )
     return 0
 
 

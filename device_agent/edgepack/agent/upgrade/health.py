@@ -8,6 +8,8 @@ from typing import Any
 
 from edgepack.agent.control import ask
 from edgepack.agent.errors import StoreError
+from edgepack.trust.errors import KeyFileError
+from edgepack.trust.key_files import read_small
 
 EVIDENCE = "release-healthy"  # in the state folder: the release that ran well for a while
 EVIDENCE_AFTER_S = 60.0
@@ -102,7 +104,7 @@ def asker(state: Path) -> Ask:
 def healthy_release(state: Path) -> str:
     """The release that ran well for a while, as it said itself; "" for none."""
     try:
-        with (state / EVIDENCE).open("rb") as handle:
-            return handle.read(_MAX_NAME_BYTES).decode("ascii", "replace").strip()
-    except OSError:
+        data = read_small(state / EVIDENCE, max_bytes=_MAX_NAME_BYTES)
+    except KeyFileError:
         return ""
+    return data.decode("ascii", "replace").strip()

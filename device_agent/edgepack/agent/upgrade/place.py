@@ -6,9 +6,11 @@ Every step is one atomic change; in whatever order power is lost, `upgrade.settl
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,9 +161,7 @@ class Place:
         try:
             part.mkdir(mode=0o700)
             for name in self._files(state):
-                shutil.copy2(state / name, part / name)
-                with (part / name).open("rb") as handle:
-                    os.fsync(handle.fileno())
+                _copy_file(state / name, part / name)
             fsync_folder(part)
             part.rename(self._kept)
             fsync_folder(self._kept.parent)
@@ -179,11 +179,10 @@ class Place:
                     (state / name).unlink()
             for name in self._files(self._kept):
                 copy = state / f".{name}.back"
-                shutil.copy2(self._kept / name, copy)
+                copy.unlink(missing_ok=True)
+                _copy_file(self._kept / name, copy)
                 if os.geteuid() == 0:
-                    os.chown(copy, owner.st_uid, owner.st_gid)
-                with copy.open("rb") as handle:
-                    os.fsync(handle.fileno())
+                    os.chown(copy, owner.st_uid, owner.st_gid, follow_symlinks=False)
                 copy.replace(state / name)
             fsync_folder(state)
         except OSError as exc:
@@ -229,3 +228,20 @@ class Place:
             fsync_folder(link.parent)
         except OSError as exc:
             raise storage_error(link, exc) from exc
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a regular file to a new one, durably.
+
+    The state folder belongs to a user with fewer rights than whoever upgrades: no link of its is
+    followed, neither to read nor to write.
+    """
+    reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(reading, "rb") as old:
+        if not stat.S_ISREG(os.fstat(reading).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(source))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(target, flags, 0o600), "wb") as new:
+            shutil.copyfileobj(old, new)
+            new.flush()
+            os.fsync(new.fileno())

@@ -45,13 +45,13 @@ def ask_release(place: Place, name: str, config: AgentConfig, config_path: Path)
         UpgradeError: It does not pass.
         StoreError: The disk does not take the copies.
     """
-    with _copies(place, config.state_dir) as (folder, before):
+    with _folder_of_owner(place, config.state_dir) as folder:
         command = [
             str(place.program(name)),
             "selfcheck",
             "--config",
             str(config_path),
-            "--state",
+            "--scratch",
             str(folder),
         ]
         try:
@@ -72,20 +72,17 @@ def ask_release(place: Place, name: str, config: AgentConfig, config_path: Path)
             raise UpgradeError(f"release {name} does not pass its check: {lines[-1][-_SHOWN:]}")
         try:
             answer = json.loads(done.stdout)
-            models = int(answer["models"])
+            return Passed(models=int(answer["models"]), changes_state=bool(answer["changes_state"]))
         except (ValueError, KeyError, TypeError) as exc:
             raise UpgradeError(f"release {name}: its check gave no answer that is JSON") from exc
-        after = _schemas(folder)
-        changes = any(after.get(database) != form for database, form in before.items())
-        return Passed(models=models, changes_state=changes)
 
 
-def check_models(config: AgentConfig, state: Path) -> int:
-    """The new release's side: open copies, and run what is installed; how many models that are.
+def check_here(config: AgentConfig, scratch: Path) -> Passed:
+    """The new release's side: open copies of the databases, and run what is installed.
 
     Args:
-        config: agent.toml; the store is in its state folder.
-        state: Holds the copies of the databases.
+        config: agent.toml; the agent may be running on its state folder.
+        scratch: An empty folder, for the copies.
 
     Raises:
         EdgepackError: The databases cannot be read.
@@ -94,10 +91,11 @@ def check_models(config: AgentConfig, state: Path) -> int:
     from edgepack.agent.install.journal import Journal
     from edgepack.agent.report.outbox import Outbox
 
-    Outbox(state / "outbox.db", max_rows=config.limits.outbox_rows).close()
-    path = state / "agent.db"
+    before = _copy_databases(config.state_dir, scratch)
+    Outbox(scratch / "outbox.db", max_rows=config.limits.outbox_rows).close()
+    path = scratch / "agent.db"
     if not path.exists():
-        return 0
+        return Passed(models=0, changes_state=False)
     with contextlib.closing(Journal(path)) as journal:
         journal.check()
         installed = [slot.active for slot in journal.slots().values() if slot.active is not None]
@@ -105,7 +103,8 @@ def check_models(config: AgentConfig, state: Path) -> int:
         wrong = golden_failure(config.state_dir / "store", one.digest, one.variant)
         if wrong:
             raise UpgradeError(f"{one.release.version} ({one.variant}): {wrong}")
-    return len(installed)
+    after = {name: _form(scratch / name) for name in before}
+    return Passed(models=len(installed), changes_state=after != before)
 
 
 def golden_failure(store: Path, digest: str, variant: str) -> str:
@@ -124,46 +123,46 @@ def golden_failure(store: Path, digest: str, variant: str) -> str:
         return str(exc)
 
 
+def _copy_databases(state: Path, target: Path) -> dict[str, str]:
+    """Copy the databases while an agent uses them; the form that each has."""
+    try:
+        for name in DATABASES:
+            if not (state / name).exists():
+                continue
+            source = f"{(state / name).absolute().as_uri()}?mode=ro"
+            with (
+                contextlib.closing(sqlite3.connect(source, uri=True)) as old,
+                contextlib.closing(sqlite3.connect(target / name)) as new,
+            ):
+                old.backup(new)
+    except sqlite3.Error as exc:
+        raise UpgradeError(f"the databases in {state} cannot be copied: {exc}") from exc
+    return {name: _form(target / name) for name in DATABASES if (target / name).exists()}
+
+
+def _form(database: Path) -> str:
+    """The form of a database: what tables it has, and the version that it says."""
+    with contextlib.closing(sqlite3.connect(database)) as opened:
+        version = opened.execute("PRAGMA user_version").fetchone()[0]
+        tables = opened.execute("SELECT sql FROM sqlite_master ORDER BY name").fetchall()
+    return f"{version} {tables}"
+
+
 @contextlib.contextmanager
-def _copies(place: Place, state: Path) -> Iterator[tuple[Path, dict[str, int]]]:
-    """Copies of the databases, while an agent uses them, and the form that each has."""
+def _folder_of_owner(place: Place, state: Path) -> Iterator[Path]:
+    """An empty folder that the user of the state folder may write."""
     folder = place.installation.base / ".selfcheck"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         folder.mkdir(mode=0o700)
-        for name in DATABASES:
-            if (state / name).exists():
-                _copy_database(state / name, folder / name)
-        before = _schemas(folder)
-        if os.geteuid() == 0:
-            owner = state.stat()
-            for path in (folder, *folder.iterdir()):
-                os.chown(path, owner.st_uid, owner.st_gid)
-        yield folder, before
+        if os.geteuid() == 0 and state.exists():
+            os.chown(folder, state.stat().st_uid, state.stat().st_gid)
     except OSError as exc:
         raise storage_error(folder, exc) from exc
-    except sqlite3.Error as exc:
-        raise UpgradeError(f"the databases in {state} cannot be copied: {exc}") from exc
+    try:
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _copy_database(source: Path, target: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as old,
-        contextlib.closing(sqlite3.connect(target)) as new,
-    ):
-        old.backup(new)
-
-
-def _schemas(folder: Path) -> dict[str, int]:
-    """The version of each database's form."""
-    found = {}
-    for name in DATABASES:
-        if (folder / name).exists():
-            with contextlib.closing(sqlite3.connect(folder / name)) as database:
-                found[name] = int(database.execute("PRAGMA user_version").fetchone()[0])
-    return found
 
 
 def _as_owner(state: Path) -> dict[str, Any]:
