@@ -1,8 +1,8 @@
 """Who may write and read where, as mosquitto's access rules and settings. Pure.
 
 A device writes only its own `out/` and reads only its own `in/`, the blobs, and its own `out/info`
-(to notice others under its id). It knows passwords of nobody: making users is mosquitto's own
-`mosquitto_passwd`.
+and `out/status` (to notice others under its id). It knows passwords of nobody: making users is
+mosquitto's own `mosquitto_passwd`.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgepack.fleet.errors import TargetError
 from edgepack.wire.commands import INSTALL, WATCH
-from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics, check_id, check_prefix
+from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 _USER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 _DEVICE = "{device}"
@@ -100,13 +100,12 @@ def _blobs(plan: AccessPlan) -> str:
 
 def _device(kind: str, plan: AccessPlan, device: str, user: str = "") -> str:
     base = f"{plan.prefix}/{device}"
-    # DeviceTopics refuses %u, which no device may be called
-    info = f"{base}/out/info" if device == _USERNAME else DeviceTopics(plan.prefix, device).info
     lines = [f"user {user}"] if user else []
     lines += [
         f"{kind} write {base}/out/#",
         f"{kind} read {base}/in/#",
-        f"{kind} read {info}",
+        f"{kind} read {base}/out/info",
+        f"{kind} read {base}/out/status",
         f"{kind} read {plan.prefix}/blob/#",
         "",
     ]
