@@ -1,194 +1,34 @@
-"""The installer with everything round it faked: what waits, what is tried again, what is judged."""
+"""The installer: what waits, what is tried again, what is judged."""
 
 import asyncio
-import contextlib
-import time
 from dataclasses import replace
 
 import pytest
+from support.install_world import (
+    PROBATION,
+    A,
+    Answers,
+    B,
+    C,
+    D,
+    World,
+    at_work,
+    desired,
+    model,
+    phase,
+    until,
+)
 
 from edgepack.agent.config import ProbationConfig
-from edgepack.agent.errors import DecisionError, FetchError, RejectedError, StoreError
-from edgepack.agent.install import retries
-from edgepack.agent.install.apply import Installer
-from edgepack.agent.install.blobs import BlobStore
-from edgepack.agent.install.fetch import Fetched
-from edgepack.agent.install.journal import Journal, Stored
+from edgepack.agent.errors import FetchError, RejectedError, StoreError
+from edgepack.agent.install import probation, retries
 from edgepack.agent.install.judge import Figures
-from edgepack.agent.install.slot import Installed, Slot, shadow_key
-from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
-from edgepack.agent.install.worker import Chosen, Verified
-from edgepack.wire.desired import Audience, Desired, DesiredModel, Mode
-from edgepack.wire.messages import Release
-
-A, B, C, D = ("sha256:" + letter * 64 for letter in "abcd")
-PROBATION = ProbationConfig(requests=2, seconds=60, max_error_rate=0.01)
-
-
-def model(digest, name="m", **fields):
-    return DesiredModel(name=name, version="1.0.0", digest=digest, sources=("mqtt:",), **fields)
-
-
-def desired(generation, *models):
-    return Desired(
-        audience=Audience(prefix="p", device="d"),
-        generation=generation,
-        issued_s=0,
-        expires_s=int(time.time()) + 1000,
-        models=models,
-    )
-
-
-class Answers:
-    """Counters of a model that answers."""
-
-    def __init__(self):
-        self.now = Figures()
-        self.event = asyncio.Event()
-
-    def count(self, requests, failures):
-        self.now = Figures(requests=requests, failures=failures)
-        self.event.set()
-
-    def figures(self):
-        return self.now
-
-    async def changed(self):
-        await self.event.wait()
-        self.event.clear()
-
-
-class Challengers:
-    """Remembers which challengers run; `fails` names those that do not load."""
-
-    def __init__(self, world):
-        self.world = world
-
-    async def cast(self, slot):
-        if slot.active.digest in self.world.misfits:
-            raise RejectedError("shadow_failed", "it does not load")
-        self.world.shadows[slot.name] = slot.active.digest
-
-    def stop(self, name):
-        self.world.shadows.pop(name, None)
-
-
-class World:
-    """Serving, announcer, fetcher and worker in one; `on_fetch` and `on_verify` may be changed."""
-
-    def __init__(self, tmp_path):
-        self.fetched = []
-        self.served = {}
-        self.shadows = {}
-        self.misfits = set()
-        self.answers = {}
-        self.blobs = BlobStore(tmp_path)
-        self.journal = Journal(tmp_path / "agent.db")
-        self.slots = Slots(self.journal, self.blobs, self)
-        self.slots.collect = lambda: None
-        self.on_fetch = self.on_verify = self.nothing
-
-    def installer(self):
-        return Installer(
-            slots=self.slots,
-            journal=self.journal,
-            blobs=self.blobs,
-            fetcher=self,
-            worker=self,
-            serving=self,
-            challengers=Challengers(self),
-            announcer=self,
-            probation=PROBATION,
-        )
-
-    async def nothing(self, _):
-        """All is well."""
-
-    async def check_file(self, path):
-        """Every file can be installed here."""
-
-    async def fetch(self, wanted):
-        self.fetched.append(wanted.digest)
-        staging = self.blobs.staging_for(wanted.digest)
-        await self.on_fetch(wanted)
-        return Fetched(staging=staging, signatures=())
-
-    async def verify_layout(self, layout, *, digest, signatures, name, floors):
-        await self.on_verify(digest)
-        return self.verified(digest, name)
-
-    async def verify_file(self, path, staging, *, digest, name, floors):
-        return self.verified(path, "m")
-
-    async def self_test(self, layout, stored):
-        return Chosen(variant="v", figures={}, failed=())
-
-    @staticmethod
-    def verified(digest, name):
-        stored = Stored(digest=digest, name=name, version="1", sequence=1, signatures=())
-        return Verified(stored=stored, blobs=())
-
-    async def serve(self, slot, layout):
-        self.served[slot.name] = slot.active.digest
-        self.answers[slot.name] = Answers()
-
-    def stop(self, name):
-        self.served.pop(name, None)
-
-    def counters(self, name):
-        return self.answers.get(name)
-
-    def slot_changed(self, slot):
-        """Nobody listens."""
-
-    slot_removed = refused = slot_changed
-
-    def install(self, digest, *, confirmed, name="m"):
-        """Have a version installed already."""
-        release = Release(digest=digest, version="0.9.0", sequence=1)
-        installed = Installed(release=release, variant="v", proven=confirmed)
-        self.slots.save(
-            Slot(
-                name=name,
-                managed=True,
-                phase=Phase.CONFIRMED if confirmed else Phase.PROBATION,
-                target=digest,
-                active=installed,
-                confirmed=installed if confirmed else None,
-            )
-        )
-        self.served[name] = digest
-        self.answers[name] = Answers()
-
-
-@contextlib.asynccontextmanager
-async def at_work(world):
-    installer = world.installer()
-    installer.start()
-    task = asyncio.create_task(installer.run())
-    try:
-        yield installer
-        assert not task.done(), task.exception()
-    finally:
-        installer.stop()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition):
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path)
-
-
-def phase(world, name="m"):
-    return world.slots.get(name).phase
 
 
 def test_models_that_fail_do_not_breed_timers(world, monkeypatch):
@@ -571,256 +411,50 @@ def test_endless_cycles_end(world):
     asyncio.run(main())
 
 
-def test_going_back_by_hand_holds_until_the_state_changes_its_mind(world):
-    """The version before answers at once, proven as it is, and stays."""
+@pytest.mark.parametrize(("failures", "expected"), [(0, Phase.CONFIRMED), (12, Phase.ROLLED_BACK)])
+def test_a_device_that_is_restarted_again_and_again_comes_to_a_verdict(
+    world, monkeypatch, failures, expected
+):
+    """Each start goes on counting where the one before ended, tidily or not."""
+    monkeypatch.setattr(probation, "_KEEP_S", 0.0)
+    world.limits = ProbationConfig(requests=100, seconds=3600, max_error_rate=0.05)
+    world.install(A, confirmed=True)
+    world.install(B, confirmed=False)
 
-    async def main():
-        world.install(A, confirmed=True)
+    async def start(*, tidy):
         async with at_work(world) as installer:
-            installer.desire(desired(1, model(B, asked=1)))
-            await until(lambda: phase(world) is Phase.PROBATION)
-            world.answers["m"].count(2, 0)
-            await until(lambda: phase(world) is Phase.CONFIRMED)
-            slot = await installer.by_hand.roll_back("m")
-            assert (Phase.CONFIRMED, A, A) == (slot.phase, slot.active.digest, world.served["m"])
-            assert (True, "rollback") == (slot.reported().held, slot.reported().hold)
-            installer.desire(desired(2, model(B, asked=1), model(C, "other", asked=2)))
-            await until(lambda: phase(world, "other") is Phase.PROBATION)
-            assert A == world.served["m"]
-            await installer.by_hand.release("m")
-            installer.reconsider()
-            await until(lambda: world.served["m"] == B)
+            world.answers["m"] = Answers()
+            world.answers["m"].count(30 - failures, failures)
+            if not tidy:  # what is kept now and then is all that there is
+                enough = tried + 30 - failures
+                await until(
+                    lambda: (
+                        phase(world) is not Phase.PROBATION
+                        or world.slots["m"].tried.requests >= enough
+                    )
+                )
+                installer.probations.cancel("m")
 
-    asyncio.run(main())
-
-
-def test_going_back_by_hand_from_what_is_on_probation(world):
-    """A person need not wait for the verdict, which is not passed on the version that came back."""
-
-    async def main():
-        world.install(A, confirmed=True)
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(B)))
-            await until(lambda: phase(world) is Phase.PROBATION)
-            await installer.by_hand.roll_back("m", to="0.9.0")
-            world.answers["m"].count(0, 50)
-            await asyncio.sleep(0.2)
-
-    asyncio.run(main())
-    assert (Phase.CONFIRMED, A) == (phase(world), world.served["m"])
+    starts = 0
+    while world.slots["m"].phase is Phase.PROBATION:
+        tried = world.slots["m"].tried.requests
+        asyncio.run(start(tidy=starts % 2 == 0))
+        world.slots = world.new_slots()
+        starts += 1
+        assert starts <= 5, world.slots["m"]
+    assert expected is world.slots["m"].phase
+    assert (Figures(), 0.0) == (world.slots["m"].tried, world.slots["m"].tried_s)
 
 
-@pytest.mark.parametrize(
-    ("name", "to", "reason"),
-    [("other", None, "unknown_model"), ("m", "2.0.0", "not_on_disk"), ("m", None, "not_on_disk")],
-)
-def test_going_back_to_what_is_not_there(world, name, to, reason):
-    """It is said, and nothing changes."""
+def test_the_time_of_a_probation_goes_on_over_restarts(world):
+    """Not the time that the device was off."""
+    world.limits = ProbationConfig(requests=100, seconds=3600)
+    world.install(A, confirmed=False)
+    world.slots.note(replace(world.slots["m"], tried_s=3599.9))
 
-    async def main():
-        world.install(A, confirmed=True)
-        before = world.slots["m"]
-        async with at_work(world) as installer:
-            with pytest.raises(DecisionError) as caught:
-                await installer.by_hand.roll_back(name, to)
-            assert (reason, before) == (caught.value.reason, world.slots["m"])
-
-    asyncio.run(main())
-
-
-def offer(digest, **fields):
-    return replace(model(digest, **fields), mode=Mode.OFFER)
-
-
-def test_an_offer_is_fetched_when_a_person_asks(world):
-    """Not before; and it stays beside what is to be installed, until it is asked for."""
-
-    async def main():
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), offer(B)))
-            await until(lambda: world.slots.get("m").active)
-            world.answers["m"].count(2, 0)
-            await until(lambda: phase(world) is Phase.CONFIRMED)
-            assert [A] == world.fetched
-            await installer.by_hand.take_offer("m", B, by="cmd")
-            installer.reconsider()
-            await until(lambda: world.served["m"] == B)
-            world.answers["m"].count(2, 0)
-            await until(lambda: phase(world) is Phase.CONFIRMED)
-            installer.reconsider()
-            await asyncio.sleep(0.05)
-
-    asyncio.run(main())
-    assert (B, [A, B]) == (world.served["m"], world.fetched)
-
-
-def test_an_offer_that_fails_has_to_be_asked_for_again(world):
-    """A new generation alone is no person, and what is to be installed comes back."""
-
-    async def fails(digest):
-        if digest == B:
-            raise RejectedError("self_test_failed", "no")
-
-    async def main():
-        world.on_verify = fails
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), offer(B)))
-            await until(lambda: world.slots.get("m").active)
-            await installer.by_hand.take_offer("m", B, by="local")
-            installer.reconsider()
-            await until(lambda: phase(world) is Phase.REJECTED)
-            installer.desire(desired(2, model(A), offer(B)))
-            await asyncio.sleep(0.05)
-            assert [A, B] == world.fetched
-            await installer.by_hand.take_offer("m", B, by="local")
-            installer.reconsider()
-            await until(lambda: world.fetched == [A, B, B])
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize(
-    ("name", "digest", "lifetime_s", "reason"),
-    [
-        ("n", A, 1000, "not_offered"),
-        ("m", C, 1000, "not_offered"),
-        ("m", A, -1, "expired"),
-        ("on", B, 1000, "already_active"),
-    ],
-)
-def test_what_cannot_be_asked_for(world, name, digest, lifetime_s, reason):
-    """Another model, another digest, too late, or here already: it is said, nothing is fetched."""
-
-    async def main():
-        world.install(B, confirmed=True, name="on")
-        async with at_work(world) as installer:
-            state = desired(1, offer(A), offer(B, name="on"))
-            installer.desire(replace(state, expires_s=int(time.time()) + lifetime_s))
-            await asyncio.sleep(0.02)
-            with pytest.raises(DecisionError) as caught:
-                await installer.by_hand.take_offer(name, digest, by="cmd")
-            assert reason == caught.value.reason
-
-    asyncio.run(main())
-    assert [] == world.fetched
-
-
-def shadow(digest, **fields):
-    return replace(model(digest, **fields), mode=Mode.SHADOW)
-
-
-SHADOW = shadow_key("m")
-
-
-def test_a_challenger_runs_beside_a_proven_model(world):
-    """It waits for the model to be confirmed, answers nobody, and goes when it is not listed."""
-
-    async def main():
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), shadow(B)))
-            await until(lambda: phase(world) is Phase.PROBATION)
-            await asyncio.sleep(0.05)
-            assert [A] == world.fetched
-            world.answers["m"].count(2, 0)
-            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
-            assert ({"m": A}, {"m": B}) == (world.served, world.shadows)
-            installer.desire(desired(2, model(A)))
-            await until(lambda: SHADOW not in world.slots.by_key)
-            assert ({"m": A}, {}) == (world.served, world.shadows)
-
-    asyncio.run(main())
-
-
-def test_a_challenger_is_promoted_from_the_disk(world):
-    """Deploying it fetches nothing, and it stops being a challenger."""
-
-    async def main():
-        world.install(A, confirmed=True)
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), shadow(B)))
-            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
-            world.journal.save_bundle(world.verified(B, "m").stored)
-            installer.desire(desired(2, model(B)))
-            await until(lambda: world.served["m"] == B)
-            await until(lambda: SHADOW not in world.slots.by_key)
-
-    asyncio.run(main())
-    assert ([B], {}) == (world.fetched, world.shadows)
-
-
-@pytest.mark.parametrize("when", ["cast", "later"])
-def test_a_challenger_that_fails_disappears_with_a_reason(world, when):
-    """What answers never notices, and it is not tried again until it is asked for anew."""
-
-    async def main():
-        world.install(A, confirmed=True)
-        if when == "cast":
-            world.misfits.add(B)
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), shadow(B)))
-            if when == "later":
-                await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
-                installer.challenger_failed("m", "it crashed")
-            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
-            installer.reconsider()
-            await asyncio.sleep(0.05)
-            slot = world.slots[SHADOW]
-            assert ("shadow_failed", None) == (slot.reason, slot.active)
-            assert (Phase.CONFIRMED, [B], {}) == (phase(world), world.fetched, world.shadows)
-
-    asyncio.run(main())
-
-
-def test_a_challenger_goes_on_after_a_restart(world):
-    """It is cast again once the models answer; if it cannot be, it goes."""
-
-    async def main():
-        world.install(A, confirmed=True)
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), shadow(B)))
-            await until(lambda: phase(world, SHADOW) is Phase.SHADOWING)
-        world.shadows.clear()
+    async def start():
         async with at_work(world):
-            await until(lambda: world.shadows == {"m": B})
-        world.misfits.add(B)
-        async with at_work(world):
-            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
 
-    asyncio.run(main())
-
-
-def test_a_file_holds_against_a_wish_that_is_older_than_the_state(world):
-    """What cannot be fetched yet does not overrule what a person brought."""
-
-    async def away(_):
-        raise FetchError("away")
-
-    async def main():
-        world.on_fetch = away
-        async with at_work(world) as installer:
-            installer.desire(desired(7, model(A, asked=3)))
-            await until(lambda: world.fetched)
-            await installer.by_hand.install_file(B)
-            installer.reconsider()
-            await asyncio.sleep(0.05)
-
-    asyncio.run(main())
-    slot = world.slots["m"]
-    assert (B, 3, [A]) == (slot.active.digest, slot.held_generation, world.fetched)
-
-
-def test_letting_go_lets_a_challenger_be_tried_again(world):
-    """It is part of its model."""
-
-    async def main():
-        world.install(A, confirmed=True)
-        world.misfits.add(B)
-        async with at_work(world) as installer:
-            installer.desire(desired(1, model(A), shadow(B)))
-            await until(lambda: phase(world, SHADOW) is Phase.REJECTED)
-            world.misfits.clear()
-            await installer.by_hand.release("m")
-            installer.reconsider()
-            await until(lambda: world.shadows == {"m": B})
-
-    asyncio.run(main())
+    asyncio.run(start())
+    assert world.slots["m"].detail.startswith("unexercised")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.install import judge as judge_module
 from edgepack.agent.install import tries
-from edgepack.agent.install.judge import Figures, Latency, Outcome, judge
+from edgepack.agent.install.judge import Figures, Latency, Outcome, judge, together
 from edgepack.monitor import LatencyHistogram
 
 LIMITS = ProbationConfig()
@@ -211,3 +211,22 @@ def test_the_examples_are_true(module):
     """Each printed result is what the code gives."""
     failed, tried = doctest.testmod(module)
     assert (0, True) == (failed, tried > 0)
+
+
+@given(figures(), figures())
+def test_two_starts_are_counted_together(one, other):
+    """Counts add up, means lie between, and the latency is that of the longer series."""
+    both = together(one, other)
+    assert (one.requests + other.requests, one.failures + other.failures) == (
+        both.requests,
+        both.failures,
+    )
+    assert one.truths + other.truths == both.truths
+    counts = [each.latency.count for each in (one, other) if each.latency]
+    assert max(counts, default=None) == (both.latency and both.latency.count)
+    for name in ("mae", "rmse"):
+        known = [getattr(each, name) for each in (one, other) if getattr(each, name) is not None]
+        found = getattr(both, name)
+        assert (found is None) == (not known)
+        if known:
+            assert min(known) - 1e-6 <= found <= max(known) * (1 + 1e-9) + 1e-6

@@ -10,9 +10,10 @@ from support.small_device import PROBATION_S
 from edgepack.agent.install.blobs import BlobStore
 
 pytestmark = pytest.mark.timeout(600)
+_AFTER = 4  # operations after the last mark that are tried as well
 
 
-def kills(device, start, version, *, watch=KillPoints.watch, first=0.0):
+def kills(device, start, version, *, watch=KillPoints.watch, first=0.0, begin="", end=""):
     """Kill the install of a version at every operation, start again; what was seen, and where.
 
     Args:
@@ -21,12 +22,23 @@ def kills(device, start, version, *, watch=KillPoints.watch, first=0.0):
         version: What it is told to install.
         watch: Makes the agent count, and perhaps worse.
         first: Share of the operations after which the kills begin.
+        begin: What the device passes before the first kill, see `SmallDevice.passed`.
+        end: What it passes shortly before the last; what lies outside another test looks at.
     """
     points = KillPoints(device.copy(start, "killed"))
-    assert 0 == device.install(points.state, version, before=lambda: watch(points))
+
+    def counted():
+        marks = {begin: 1, end: 2}
+        device.passed = lambda what: points.mark(marks[what]) if what in marks else None
+        watch(points)
+
+    assert 0 == device.install(points.state, version, before=counted)
     count, _ = points.counts
     assert count > 20
-    for number in range(int(first * count), count):
+    from_number = points.marked(1) if begin else int(first * count)
+    to_number = points.marked(2) + _AFTER if end else count
+    assert 0 <= from_number < to_number <= count
+    for number in range(from_number, to_number):
         points = KillPoints(device.copy(start, "killed"))
         before = functools.partial(watch, points, agent_stop=number)
         code = device.install(points.state, version, before=before)
@@ -69,6 +81,34 @@ def test_killed_anywhere_while_a_model_is_removed(device, second):
     found = kills(device, second, "none")
     wrong = [(number, seen) for number, _, seen in found if seen.last or seen.log]
     assert [] == wrong
+
+
+def test_killed_anywhere_while_an_offer_is_taken(device, first):
+    """The button counts or it does not; pressed again, the version is installed."""
+    found = kills(device, first, "offer", begin="decide", end="verifying")
+    assert [] == list(wrong_of(found, ("1.0.0", "1.1.0"), "1.1.0"))
+
+
+def test_killed_anywhere_while_a_person_goes_back(device, second):
+    """One of the two answers, and the way back is gone to its end."""
+    found = list(kills(device, second, "undo", begin="decide"))
+    assert [] == list(wrong_of(found, ("1.0.0", "1.1.0"), "1.0.0"))
+    assert {"1.0.0", "1.1.0"} == {seen.first for _, _, seen in found}
+
+
+def test_killed_anywhere_while_a_challenger_is_cast(device, first):
+    """The model answers all the time, and the challenger stands beside it in the end."""
+    found = list(kills(device, first, "shadow", begin="testing"))
+    assert found
+    for number, code, seen in found:
+        assert (-signal.SIGKILL, "1.0.0", "1.0.0", "1.0.0", "confirmed", "") == (
+            code,
+            seen.first,
+            seen.last,
+            seen.confirmed,
+            seen.phase,
+            seen.log,
+        ), number
 
 
 @pytest.fixture

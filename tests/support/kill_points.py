@@ -30,6 +30,7 @@ _EVENTS = {
     "os.utime": (0,),
 }
 _AGENT, _CHILD = 0, 1
+_MARKS = 64  # where marks begin in the shared memory
 
 
 class KillPoints:
@@ -76,6 +77,17 @@ class KillPoints:
 
         sqlite3.connect = traced
         sys.addaudithook(self._hook)
+
+    def mark(self, what: int) -> None:
+        """Remember how many operations the agent did so far, under a small number."""
+        agent = struct.unpack_from("qq", self._shared)[_AGENT]
+        if not struct.unpack_from("q", self._shared, _MARKS + 8 * what)[0]:
+            struct.pack_into("q", self._shared, _MARKS + 8 * what, agent + 1)
+
+    def marked(self, what: int) -> int:
+        """What `mark` remembered first; -1 where nothing was."""
+        found: int = struct.unpack_from("q", self._shared, _MARKS + 8 * what)[0]
+        return found - 1
 
     def child_started(self, module: str) -> None:
         """Count as a child from now on in this process; that it starts counts as well."""

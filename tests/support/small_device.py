@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,12 @@ from support.tiny_bundle import tiny_model, write_tiny_bundle
 
 from edgepack.agent.compose import Agent
 from edgepack.agent.config import read_config
+from edgepack.agent.errors import DecisionError
+from edgepack.agent.install.slot import shadow_key
 from edgepack.bundle import Bundle, open_bundle
 from edgepack.runtime.contest.values import Candidate, ContestLimits, ContestReport
 from edgepack.trust import DESIRED_PAYLOAD_TYPE, PrivateKey, dsse, keygen
-from edgepack.wire.desired import Audience, Desired, DesiredModel, render_desired
+from edgepack.wire.desired import Audience, Desired, DesiredModel, Mode, render_desired
 from edgepack.wire.topics import DEFAULT_PREFIX
 
 NAME = "tiny"
@@ -83,9 +85,20 @@ class SmallDevice:
         }
         self.envelopes["back"] = self._envelope("1.0.0", 3, sources=())
         self.envelopes["none"] = self._envelope(None, 3)
+        offer, shadow = (self._beside(mode) for mode in (Mode.OFFER, Mode.SHADOW))
+        self.envelopes |= {"offer": offer, "shadow": shadow, "undo": self.envelopes["1.1.0"]}
+        self._targets = {
+            **self.digests,
+            "back": self.digests["1.0.0"],
+            "undo": self.digests["1.0.0"],
+            "offer": self.digests["1.1.0"],
+            "shadow": self.digests["1.1.0"],
+        }
         self.probation_s = PROBATION_S
         self.die_at = ""
         self.final: tuple[str, ...] = FINAL
+        # Called with the phases of the slot that changes, and with "decide" before a decision.
+        self.passed: Callable[[str], None] = lambda _: None
         # Called again and again while an install is under way, with a way to ask what answers.
         self.meanwhile: Callable[[Callable[[], str], str], None] = lambda *_: None
         # Called first in the agent's children; None: they are no processes of their own.
@@ -120,7 +133,8 @@ class SmallDevice:
 
         Args:
             state: The state folder.
-            version: What the desired state asks for: a version, "back" or "none".
+            version: What the desired state asks for: a version, "back" or "none"; "offer", which is
+                taken at once; "undo", where a person goes back from 1.1.0; "shadow".
             before: Called in that process first; may arrange its death.
         """
 
@@ -140,9 +154,11 @@ class SmallDevice:
 
     def _run(self, state: Path, version: str | None) -> str:
         import edgepack.agent.install.worker as worker
+        import edgepack.agent.serve.shadows as shadows
         import edgepack.runtime.contest.contest as contest
 
         contest.run_contest = _first_variant
+        shadows.Shadow = _Silent
         start = ForkingExec(self.in_child) if self.in_child else inline_exec
         worker.asyncio = _Asyncio(asyncio, create_subprocess_exec=start)
         return json.dumps(asdict(asyncio.run(self._live(state, version))))
@@ -150,6 +166,8 @@ class SmallDevice:
     async def _live(self, state: Path, version: str | None) -> Seen:
         lines = _Lines()
         agent = Agent(read_config(self.config(state)))
+        told = agent._publisher.slot_changed
+        agent._publisher.slot_changed = lambda slot: (self.passed(slot.phase.value), told(slot))
         try:
             await agent.start()
             first = self._answering(agent)
@@ -157,6 +175,7 @@ class SmallDevice:
                 installing = agent.installing()
                 task = asyncio.create_task(installing.run())
                 installing.desires.deliver(self.envelopes[version])
+                await self._decide(agent, version)
                 await self._settled(agent, version, task, lines)
                 task.cancel()
                 async with asyncio.timeout(DEADLINE_S):
@@ -176,21 +195,40 @@ class SmallDevice:
     async def _settled(
         self, agent: Agent, version: str, task: asyncio.Task[None], lines: "_Lines"
     ) -> None:
-        digest = self.digests.get("1.0.0" if version == "back" else version)
+        digest = self._targets.get(version)
+        key = shadow_key(NAME) if version == "shadow" else NAME
+        final = ("shadowing", "rejected") if version == "shadow" else self.final
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             self.meanwhile(lambda: self._answering(agent), lines.text())
-            slot = agent._slots.by_key.get(NAME)
+            slot = agent._slots.by_key.get(key)
             if slot is None or slot.target != digest:
                 if slot is digest is None:
                     return
             elif slot.phase == self.die_at:
                 os.kill(os.getpid(), signal.SIGKILL)
-            elif slot.phase in self.final:
+            elif slot.phase in final:
                 return
             assert not task.done(), task.exception()
             await asyncio.sleep(0.001)
         raise AssertionError(f"{version} is not settled: {agent._slots.by_key}")
+
+    async def _decide(self, agent: Agent, version: str) -> None:
+        """What a person does, who does it again where it was done before a kill."""
+        if version not in ("offer", "undo"):
+            return
+        async with asyncio.timeout(DEADLINE_S):
+            while agent._slots.generation < (3 if version == "offer" else 2):
+                await asyncio.sleep(0.001)
+        self.passed("decide")
+        try:
+            if version == "undo":
+                await agent.decisions.local()["rollback"]({"model": NAME})
+            else:
+                wanted = {"model": NAME, "digest": self._targets["offer"]}
+                await agent.decisions.remote()["install"](json.dumps(wanted).encode())
+        except DecisionError as exc:
+            assert exc.reason in ("already_rolled_back", "already_active"), exc
 
     def _answering(self, agent: Agent) -> str:
         served = agent._registry.get(NAME)
@@ -206,7 +244,14 @@ class SmallDevice:
     def _envelope(
         self, version: str | None, generation: int, sources: tuple[str, ...] | None = None
     ) -> bytes:
-        models = () if version is None else (self._model(version, sources),)
+        return self._signed(generation, () if version is None else (self._model(version, sources),))
+
+    def _beside(self, mode: Mode) -> bytes:
+        """1.0.0 is installed, and 1.1.0 is offered or its challenger."""
+        beside = replace(self._model("1.1.0", None), mode=mode)
+        return self._signed(3, (self._model("1.0.0", None), beside))
+
+    def _signed(self, generation: int, models: tuple[DesiredModel, ...]) -> bytes:
         now_s = int(time.time())
         desired = Desired(
             audience=Audience(prefix=DEFAULT_PREFIX, device="d1"),
@@ -233,6 +278,23 @@ def _first_variant(bundle: Bundle, _: ContestLimits) -> ContestReport:
     variant = bundle.contract.variants[0]
     chosen = Candidate(variant=variant.name, size_bytes=variant.size_bytes)
     return ContestReport(chosen=chosen, figures={"rows": 64.0}, tried=())
+
+
+class _Silent:
+    """A challenger without its process, which writes nothing."""
+
+    requests = dropped = errors = 0
+
+    def __init__(self, installed, *_, **__):
+        self.installed = installed
+
+    async def start(self):
+        """It runs."""
+
+    end = start
+
+    def stop(self):
+        """It ended."""
 
 
 class _Asyncio:

@@ -66,6 +66,28 @@ class Figures:
     rmse: float | None = None
 
 
+def together(one: Figures, other: Figures) -> Figures:
+    """What two starts of the agent counted of one version.
+
+    Medians do not add up: the latency is that of the longer series.
+
+    >>> together(Figures(requests=60, failures=1), Figures(requests=50)).requests
+    110
+    """
+    truths = one.truths + other.truths
+    rights = [each.right for each in (one, other) if each.right is not None]
+    latencies = [each.latency for each in (one, other) if each.latency is not None]
+    return Figures(
+        requests=one.requests + other.requests,
+        failures=one.failures + other.failures,
+        latency=max(latencies, key=lambda latency: latency.count, default=None),
+        truths=truths,
+        right=sum(rights) if rights else None,
+        mae=_mean((one.mae, one.truths), (other.mae, other.truths)),
+        rmse=_root(_mean((_square(one.rmse), one.truths), (_square(other.rmse), other.truths))),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What follows, and why: `reason` for machines, `detail` for people."""
@@ -227,6 +249,21 @@ def _standard_error(figures: Figures) -> float:
     """Of the mean absolute error, from the spread of the absolute errors."""
     mae, rmse = figures.mae or 0.0, figures.rmse or 0.0
     return math.sqrt(max(0.0, rmse * rmse - mae * mae) / figures.truths)
+
+
+def _mean(*parts: tuple[float | None, int]) -> float | None:
+    known = [(value, count) for value, count in parts if value is not None and count]
+    if not known:
+        return None
+    return sum(value * count for value, count in known) / sum(count for _, count in known)
+
+
+def _square(value: float | None) -> float | None:
+    return None if value is None else value * value
+
+
+def _root(value: float | None) -> float | None:
+    return None if value is None else math.sqrt(value)
 
 
 def _widened(middle: float, edge: float, certainty: _Certainty) -> float:

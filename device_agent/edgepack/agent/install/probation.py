@@ -1,17 +1,20 @@
 """After the switch: a new version is confirmed when it has proven itself, or goes.
 
-Whether is `judge.py`; this waits, and carries out.
+Whether is `judge.py`; this waits, and carries out. What was counted is kept now and then, and when
+the agent stops: a device that is restarted every minute comes to a verdict all the same.
 """
 
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.errors import StoreError
-from edgepack.agent.install.judge import Figures, Outcome, Verdict, judge
+from edgepack.agent.install.judge import Figures, Outcome, Verdict, judge, together
 from edgepack.agent.install.recover import rolled_back, serve_or_roll_back
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import Slot
@@ -21,6 +24,22 @@ logger = logging.getLogger(__name__)
 
 _RETRY_S = 30.0
 _LOOK_S = 0.05
+_KEEP_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """One model's probation, as this start of the agent sees it.
+
+    Attributes:
+        task: What watches.
+        began_s: When it would have begun without the restarts, by a clock that never jumps.
+        earlier: What earlier starts counted.
+    """
+
+    task: "asyncio.Task[None]"
+    began_s: float
+    earlier: Figures
 
 
 class Probations:
@@ -51,50 +70,72 @@ class Probations:
         self._layout = layout
         self._floor_of = floor_of
         self._decided = decided
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._watches: dict[str, _Watch] = {}
 
     def watch(self, name: str) -> None:
         """Begin (again) to judge the active version of a model."""
         self.cancel(name)
+        slot = self._slots[name]
         task = asyncio.create_task(self._watch(name), name=f"probation {name}")
         task.add_done_callback(_check)
-        self._tasks[name] = task
+        began_s = time.monotonic() - slot.tried_s
+        self._watches[name] = _Watch(task=task, began_s=began_s, earlier=slot.tried)
 
     def cancel(self, name: str) -> None:
         """Stop judging; the slot stays as it is."""
-        task = self._tasks.pop(name, None)
-        if task is not None:
-            task.cancel()
+        watch = self._watches.pop(name, None)
+        if watch is not None:
+            watch.task.cancel()
 
     def stop(self) -> None:
-        """Stop judging any model."""
-        for name in list(self._tasks):
+        """Stop judging any model; the next start goes on from here."""
+        for name in list(self._watches):
+            self._keep(name)
             self.cancel(name)
 
     async def _watch(self, name: str) -> None:
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._limits.seconds
+        deadline_s = self._watches[name].began_s + self._limits.seconds
+        keep_s = time.monotonic() + _KEEP_S
         while True:
-            verdict = self._verdict(name, time_is_up=loop.time() >= deadline_s)
+            now_s = time.monotonic()
+            verdict = self._verdict(name, time_is_up=now_s >= deadline_s)
             try:
                 if verdict.outcome is not Outcome.WAIT and await self._carry_out(name, verdict):
                     return
             except StoreError as exc:  # what cannot be remembered is not decided
                 logger.warning("probation.storage model=%s error=%s", name, exc)
                 await asyncio.sleep(_RETRY_S)
+            if now_s >= keep_s:
+                self._keep(name)
+                keep_s = now_s + _KEEP_S
             counters = self._serving.counters(name)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline_s):
+                async with asyncio.timeout(max(0.0, min(deadline_s, keep_s) - now_s)):
                     if counters is None:
                         await asyncio.sleep(self._limits.seconds)
                     else:
                         await counters.changed()
                         await asyncio.sleep(_LOOK_S)  # not after every single answer
 
-    def _verdict(self, name: str, *, time_is_up: bool) -> Verdict:
+    def _figures(self, name: str) -> Figures:
         counters = self._serving.counters(name)
-        new = counters.figures() if counters is not None else Figures()
+        here = counters.figures() if counters is not None else Figures()
+        return together(self._watches[name].earlier, here)
+
+    def _verdict(self, name: str, *, time_is_up: bool) -> Verdict:
+        new = self._figures(name)
         return judge(new, self._slots[name].baseline, self._limits, time_is_up=time_is_up)
+
+    def _keep(self, name: str) -> None:
+        """Remember how far a probation is."""
+        watch, slot = self._watches[name], self._slots.by_key.get(name)
+        if slot is None or not slot.is_unproven:
+            return
+        tried_s = time.monotonic() - watch.began_s
+        try:
+            self._slots.note(replace(slot, tried=self._figures(name), tried_s=tried_s))
+        except StoreError as exc:  # a full disk only makes it longer
+            logger.warning("probation.storage model=%s error=%s", name, exc)
 
     async def _carry_out(self, name: str, verdict: Verdict) -> bool:
         """Whether nothing is left to decide; a version that was judged may be gone by now."""
@@ -111,7 +152,7 @@ class Probations:
             else:
                 self._slots.save(slot.confirm(verdict.detail, self._floor_of(slot)))
             self._slots.collect()
-            self._tasks.pop(name, None)
+            self._watches.pop(name, None)
             if self._slots[name].is_unproven:  # the version before was not proven either
                 self.watch(name)
             self._decided()

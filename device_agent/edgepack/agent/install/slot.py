@@ -76,6 +76,7 @@ class Slot:
         floor: Smallest sequence that is accepted; only ever rises.
         unclean_exits: Agent crashes during this probation.
         baseline: How the confirmed version did, for the probation of the next.
+        tried: What earlier starts of the agent counted of this probation, and tried_s for how long.
     """
 
     name: str
@@ -99,6 +100,8 @@ class Slot:
     floor: int = 0
     unclean_exits: int = 0
     baseline: Figures | None = None
+    tried: Figures = field(default_factory=Figures)
+    tried_s: float = 0.0
 
     @property
     def key(self) -> str:
@@ -150,6 +153,8 @@ class Slot:
             previous=previous or self.previous,
             unclean_exits=0,
             baseline=baseline,
+            tried=Figures(),
+            tried_s=0.0,
         )
 
     def cast_shadow(self, installed: Installed) -> "Slot":
@@ -169,6 +174,8 @@ class Slot:
             confirmed=proven,
             floor=max(self.floor, floor),
             baseline=None,
+            tried=Figures(),
+            tried_s=0.0,
         )
 
     def revert(self, target: str) -> "Slot":
@@ -219,6 +226,8 @@ class Slot:
             detail=detail[:_MAX_DETAIL],
             unclean_exits=0,
             baseline=None if back == self.confirmed else self.baseline,
+            tried=Figures(),
+            tried_s=0.0,
         )
 
     def recover(self, *, unclean: bool) -> "Slot":
