@@ -89,7 +89,13 @@ RECIPES = (
         machine="armv7l",
         emulator="qemu-arm",
         # cffi-backend by name: debootstrap resolves no virtual packages
-        debian=("python3", "python3-numpy", "python3-cryptography", "python3-cffi-backend"),
+        debian=(
+            "python3",
+            "python3-numpy",
+            "python3-cryptography",
+            "python3-cffi-backend",
+            "python3-h11",
+        ),
         wheels=("tflite-runtime",),
     ),
 )
