@@ -187,7 +187,14 @@ class Agent:
             is_started=lambda: self._is_started,
         )
         return HttpService(
-            self._config.http, self._inference, catalog, notice=self._publisher.notice
+            self._config.http,
+            self._inference,
+            catalog,
+            notice=self._publisher.notice,
+            agent_figures=lambda: {
+                **self._publisher.agent_figures(),
+                "connected": self._link.connected.is_set(),
+            },
         )
 
     async def run(self) -> None:

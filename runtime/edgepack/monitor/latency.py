@@ -14,7 +14,7 @@ blocks are counted at once, which makes a record cost less than a tenth of a mic
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -85,6 +85,13 @@ class LatencyHistogram:
             return self._sum_ns / count if count else math.nan
 
     @property
+    def sum_ns(self) -> int:
+        """Sum in nanoseconds, exact."""
+        with self._lock:
+            self._fold()
+            return self._sum_ns
+
+    @property
     def maximum_ns(self) -> int:
         """Largest latency in nanoseconds, exact; 0 without records."""
         with self._lock:
@@ -110,6 +117,22 @@ class LatencyHistogram:
         index = int(np.searchsorted(cumulative, math.floor(q * (count - 1)), side="right"))
         gamma = math.exp(self._log_gamma)
         return 2 * math.exp(index * self._log_gamma) / (gamma + 1)
+
+    def counts_up_to(self, bounds_ns: Sequence[float]) -> list[int]:
+        """Count how many latencies are at most each bound, which is met within the error.
+
+        >>> histogram = LatencyHistogram()
+        >>> for microseconds in (5, 50, 500):
+        ...     histogram.record(microseconds * 1000)
+        >>> histogram.counts_up_to([10_000, 100_000, 1_000_000])
+        [1, 2, 3]
+        """
+        with self._lock:
+            self._fold()
+            cumulative = np.cumsum(self._counts)
+        last = len(cumulative) - 1
+        edges = [round(math.log(max(1.0, bound)) / self._log_gamma) for bound in bounds_ns]
+        return [int(cumulative[min(edge, last)]) for edge in edges]
 
     def median_interval(self) -> tuple[float, float]:
         """Bounds of the median's 95 % interval in nanoseconds; NaN without records.

@@ -229,7 +229,7 @@ class Publisher:
                 await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})
             if self._registry.mirrors:  # what `out/reported` says of them grows old
                 self._stale.set()
-            self._put(self._topics.agent, self._agent_figures(), Rank.METRIC)
+            self._put(self._topics.agent, self.agent_figures(), Rank.METRIC)
 
     async def _say_latest(self, name: str, fields: Mapping[str, Scalar | None]) -> None:
         link = self._must_link()
@@ -286,7 +286,8 @@ class Publisher:
         except StoreError:  # a disk that fails must not keep the device from saying so
             return 0
 
-    def _agent_figures(self) -> dict[str, Scalar | None]:
+    def agent_figures(self) -> dict[str, Scalar | None]:
+        """What the agent says of itself on `out/agent`."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return {
             "uptime_s": round(time.monotonic() - self._started_s, 1),

@@ -142,8 +142,7 @@ class ServedModel:
         self._changed.clear()
 
     def _latency(self) -> Latency | None:
-        latency = self._model.latency.snapshot()
-        latency.merge(self._past)
+        latency = self.latency()
         count = latency.count
         if not count:
             return None
@@ -155,6 +154,12 @@ class ServedModel:
             high_ms=high / 1e6,
         )
 
+    def latency(self) -> LatencyHistogram:
+        """Every inference since the switch."""
+        latency = self._model.latency.snapshot()
+        latency.merge(self._past)
+        return latency
+
     def metrics(self) -> dict[str, Scalar | None]:
         """Flat figures since the last call (latency) and since the switch (everything else)."""
         latency: LatencyHistogram = self._model.latency.take()
@@ -162,13 +167,19 @@ class ServedModel:
         fields: dict[str, Scalar | None] = {
             "model_version": self.installed.release.version,
             "variant": self.installed.variant,
-            "requests": self.requests,
-            "errors": self.failures,
-            "refused": self.refused,
             "latency_count": latency.count,
         }
         if latency.count:
             fields |= {name: latency.quantile(q) / 1e6 for q, name in _PERCENTILES}
+        return fields | self.standing()
+
+    def standing(self) -> dict[str, Scalar | None]:
+        """Counts, quality and drift since the switch."""
+        fields: dict[str, Scalar | None] = {
+            "requests": self.requests,
+            "errors": self.failures,
+            "refused": self.refused,
+        }
         if self._classes.count:
             low, high = self._classes.interval()
             fields |= {

@@ -12,10 +12,13 @@ from edgepack.agent.errors import ConfigError
 from edgepack.agent.serve.http.access import Access
 from edgepack.agent.serve.http.catalog import Catalog
 from edgepack.agent.serve.http.limits import HttpLimits
+from edgepack.agent.serve.http.metrics import Metrics
 from edgepack.agent.serve.http.open_inference import OpenInference
 from edgepack.agent.serve.http.server import HttpServer
 from edgepack.agent.serve.http.site import Route, RoutedSite
+from edgepack.agent.serve.http.tensorflow_serving import TensorflowServing
 from edgepack.agent.serve.inference import Inference
+from edgepack.wire.messages import Scalar
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ class HttpService:
         inference: Has requests answered.
         catalog: Which models there are.
         notice: Told what a person should know: kind and one line, empty when it is over.
+        agent_figures: What the agent says of itself, by the names of `out/agent`.
         limits: Fields of HttpLimits that are not to have their defaults.
 
     Raises:
@@ -44,6 +48,7 @@ class HttpService:
         catalog: Catalog,
         *,
         notice: Callable[[str, str], None],
+        agent_figures: Callable[[], Mapping[str, Scalar | None]] = dict,
         limits: Mapping[str, float] | None = None,
     ) -> None:
         self._config = config
@@ -55,10 +60,14 @@ class HttpService:
         )
         bounds = replace(bounds, **(limits or {}))  # type: ignore[arg-type]  # ints are floats here
         token = None if config.token_file is None else read_token(config.token_file)
-        open_inference = OpenInference(inference, catalog, bounds.max_body_bytes)
-        self.server = HttpServer(
-            RoutedSite(_open_inference_routes(open_inference), Access(token=token)), bounds
-        )
+        size = bounds.max_body_bytes
+        metrics = Metrics(inference, catalog, lambda: self.server.traffic, agent_figures)
+        routes = [
+            *_open_inference_routes(OpenInference(inference, catalog, size)),
+            *_tensorflow_routes(TensorflowServing(inference, catalog, size)),
+            Route("GET", ("metrics",), metrics.metrics),
+        ]
+        self.server = HttpServer(RoutedSite(routes, Access(token=token)), bounds)
         self.addresses: list[str] = []
 
     async def open(self) -> None:
@@ -115,6 +124,20 @@ def _open_inference_routes(api: OpenInference) -> list[Route]:
         Route("GET", (*model, "ready"), api.model_ready, one),
         Route("GET", (*version, "ready"), api.model_ready, two),
         Route("POST", ("v2", "repository", "index"), api.index),
+    ]
+
+
+def _tensorflow_routes(api: TensorflowServing) -> list[Route]:
+    model = ("v1", "models", "*")
+    version = (*model, "versions", "*")
+    one, two = ("name",), ("name", "version")
+    return [
+        Route("POST", ("v1", "models", "*:predict"), api.predict, one),
+        Route("POST", (*model, "versions", "*:predict"), api.predict, two),
+        Route("GET", model, api.status, one),
+        Route("GET", version, api.status, two),
+        Route("GET", (*model, "metadata"), api.metadata, one),
+        Route("GET", (*version, "metadata"), api.metadata, two),
     ]
 
 

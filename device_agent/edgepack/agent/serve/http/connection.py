@@ -189,8 +189,16 @@ class Connection(asyncio.Protocol):
                 self._refuse(exc)
 
     def _begin(self, event: h11.Request) -> None:
+        if event.http_version not in (b"1.1", b"1.0"):
+            raise HttpError(505, "HTTP must be 1.1 or 1.0")
         headers: dict[bytes, bytes] = {}
+        size = len(event.target)
         for name, value in event.headers:
+            size += len(name) + len(value)
+            if size > self._limits.max_header_bytes:  # h11 bounds only what is not complete
+                raise HttpError(
+                    431, f"headers must have at most {self._limits.max_header_bytes} bytes"
+                )
             if name in (b"transfer-encoding", b"content-length"):
                 if b"transfer-encoding" in headers or b"content-length" in headers:
                     raise HttpError(400, "not HTTP/1.1: the body's length is given twice")

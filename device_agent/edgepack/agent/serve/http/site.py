@@ -28,7 +28,8 @@ class Route:
 
     Attributes:
         method: "GET" (which answers HEAD as well) or "POST".
-        path: Its segments; "*" stands for any one, whose value goes to `names`.
+        path: Its segments; "*" stands for any one without a colon, whose value goes to `names`,
+            and "*:word" for one that ends so.
         endpoint: What answers, with the request and the values by name.
         names: Of the "*" in `path`, in order.
         is_public: Whether it needs no token.
@@ -46,8 +47,11 @@ class Route:
             return None
         found = []
         for segment, expected in zip(segments, self.path, strict=True):
-            if expected == _ANY:
-                found.append(segment)
+            if expected.startswith(_ANY):
+                value = segment.removesuffix(expected[1:])
+                if ":" in value or value + expected[1:] != segment:
+                    return None
+                found.append(value)
             elif segment != expected:
                 return None
         return dict(zip(self.names, found, strict=True))
