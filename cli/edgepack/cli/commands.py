@@ -69,6 +69,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("remove", "take a model away from devices", "fleet", "add_remove", "run_remove"),
     Command("rollback", "send devices back a version", "fleet", "add_rollback", "run_rollback"),
     Command("wheelhouse", "sign the wheels of a new agent for offline devices", "wheelhouse"),
+    Command("conformance", "check that a server speaks its protocol", "conformance"),
     Command("audit", "prove what ran on a device, and when", "audit"),
     Command("watch", "show devices and models live", "watch"),
 )
