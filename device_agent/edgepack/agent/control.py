@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "agent.sock"
 _MAX_LINE_BYTES = 16 * 1024
-_ANSWER_TIMEOUT_S = 600.0
+ANSWER_TIMEOUT_S = 600.0
 _RETRY_S = 30.0
 
 
@@ -85,7 +85,7 @@ async def answered(work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ask(
-    state_dir: Path, request: dict[str, Any], *, timeout_s: float = _ANSWER_TIMEOUT_S
+    state_dir: Path, request: dict[str, Any], *, timeout_s: float = ANSWER_TIMEOUT_S
 ) -> dict[str, Any] | None:
     """Ask the running agent; None when none runs.
 

@@ -11,7 +11,7 @@ from edgepack.trust.errors import EdgepackError
 DEFAULT_CONFIG = "/etc/edgepack/agent.toml"
 _EPILOG = """exit codes:
   0 done   1 a defect of edgepack   2 usage or agent.toml   4 bad bundle   5 not trusted
-  7 network   8 rejected or rolled back   9 disk   130 interrupted
+  6 doctor: something fails   7 network   8 rejected or rolled back   9 disk   130 interrupted
 """
 
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from edgepack.agent.config import AgentConfig
-from edgepack.agent.control import ask
+from edgepack.agent.control import ANSWER_TIMEOUT_S, ask
 from edgepack.agent.disk import LOCK_NAME, is_locked
 from edgepack.agent.status_line import line_of
 
@@ -20,14 +20,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def ask_patiently(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any] | None:
+def ask_patiently(
+    config: AgentConfig, request: dict[str, Any], *, timeout_s: float = ANSWER_TIMEOUT_S
+) -> dict[str, Any] | None:
     """Ask the running agent, also one that has just begun to start; None when none runs.
 
     Raises:
         StoreError: It runs but gives no answer.
     """
     deadline = time.monotonic() + _STARTING_S
-    while (answer := ask(config.state_dir, request)) is None:
+    while (answer := ask(config.state_dir, request, timeout_s=timeout_s)) is None:
         if not is_locked(config.state_dir / LOCK_NAME) or time.monotonic() > deadline:
             return None
         time.sleep(POLL_S)

@@ -38,6 +38,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("init", "write agent.toml", "init"),
     Verb("status", "show what runs on this device", "status"),
     Verb("models", "show the models as a table", "status", "add_models", "run_models"),
+    Verb("doctor", "look at everything that the agent needs, and say what to mend", "doctor"),
     Verb(
         "install",
         "install a bundle from a file, network or not",

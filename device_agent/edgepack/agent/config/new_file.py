@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgepack.agent.config import AgentConfig
-
 _HTTP = "127.0.0.1:8080"
 
 
@@ -46,8 +44,7 @@ def new_agent_toml(new: NewConfig) -> str:
         lines += ["", "[broker]"]
         lines += _lines({"url": new.broker, "username": new.username})
         lines += _lines({"password_file": new.password_file, "ca_file": new.ca_file})
-    if "http" in AgentConfig.__dataclass_fields__:
-        lines += ["", "[http]", *_lines({"listen": _HTTP})]
+    lines += ["", "[http]", *_lines({"listen": _HTTP})]
     return "\n".join(lines) + "\n"
 
 
