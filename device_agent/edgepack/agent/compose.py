@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
 _SERVE_FIRST_S = 1.0
+_LAST_WORDS_S = 2.0
 _SETTLE_S = 0.2  # whoever waited for the device is answered before it sees to anything else
 
 
@@ -101,7 +102,7 @@ class Agent:
         self._inference = Inference(
             self._registry, pending=pending, drifted=self._publisher.drifted
         )
-        self._policy = PredictionPolicy(config.predictions, self._topics)
+        self._policy = PredictionPolicy(config.predictions, self._publisher.prediction)
         self._inference.listeners.append(self._policy.take)
         self._feeds = self._make_feeds()
         self._server = RequestServer(self._inference, self._topics, pending=pending)
@@ -130,7 +131,6 @@ class Agent:
             lambda answer: self._publisher.event("command", answer),
         )
         self._publisher.link = self._server.link = self._commands.link = self._link
-        self._policy.link = self._link
         self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
         self._publisher.chain = self._journal.chain
         self._is_started = False
@@ -140,11 +140,12 @@ class Agent:
 
     def _make_feeds(self) -> "Feeds | None":
         """Inputs and what follows from predictions, where agent.toml has any."""
-        if not self._config.input:
+        config = self._config
+        if not (config.input or config.action or config.log.predictions):
             return None
         from edgepack.agent.feed.wiring import Feeds
 
-        feeds = Feeds(self._config, self._inference, self._publisher.notice)
+        feeds = Feeds(config, self._topics, self._inference, self._publisher.notice)
         self._registry.changed.append(feeds.model_changed)
         self._publisher.input_figures = feeds.figures
         return feeds
@@ -231,17 +232,25 @@ class Agent:
             stopped.cancel()
             if service is not None:
                 service.stopping()
-            await self._server.drain(_DRAIN_S)
-            if self._http is not None:
-                await self._http.close()
+            await self._say_goodbye()
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
             self.close()
             logger.info("agent.stopped device=%s", self._config.device)
 
+    async def _say_goodbye(self) -> None:
+        """Let what is under way end, and what has not been told be told."""
+        await self._server.drain(_DRAIN_S)
+        if self._http is not None:
+            await self._http.close()
+        self._policy.flush()
+        await self._publisher.settle(_LAST_WORDS_S)
+
     def close(self) -> None:
         """Stop tidily: the next start is not an unclean one."""
+        if self._feeds is not None:
+            self._feeds.close()
         if self._installing is not None:
             self._installing.installer.stop()
         self._registry.close()

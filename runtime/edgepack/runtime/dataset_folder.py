@@ -178,6 +178,18 @@ def list_folder(folder: Path) -> list[FolderFile]:
     return [FolderFile(path=path, name=name, kind=kind or "") for name, path, kind in kinds]
 
 
+def folder_file(path: Path) -> FolderFile:
+    """One file, told by its content.
+
+    Raises:
+        DatasetError: It is neither an image nor a WAV file, or cannot be read.
+    """
+    kind = _kind(path.name, path)
+    if kind is None:
+        raise DatasetError(f"{path.name} is neither an image nor a WAV file")
+    return FolderFile(path=path, name=path.name, kind=kind)
+
+
 def check_size(rows: int, row_bytes: int, what: str, hint: str) -> None:
     """Refuse an array before it is made.
 

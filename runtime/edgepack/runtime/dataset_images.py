@@ -31,6 +31,7 @@ def read_images(
     *,
     size: tuple[int, int] | None,
     mixed_size: tuple[int, int] | None,
+    max_pixels: int = MAX_SIDE * MAX_SIDE,
 ) -> _Bytes:
     """Read images as uint8 (N, H, W, C): C is 1 if all of them are gray, else 3.
 
@@ -39,12 +40,18 @@ def read_images(
         digests: Reads them.
         size: Height and width; images of another size are resized (bilinear, antialiased).
         mixed_size: The same, if they have several sizes and `size` is None.
+        max_pixels: An image of more is refused before it is decoded.
 
     Raises:
         DatasetError: Pillow is not installed; an image is damaged, too large or of another size.
     """
     image_module = _pillow(files[0])
     looks = [_look(image_module, file) for file in files]
+    for file, ((height, width), _) in zip(files, looks, strict=True):
+        if height * width > max_pixels:
+            raise DatasetError(
+                f"{file.name} must have at most {max_pixels} pixels, got {width} by {height}"
+            )
     if size is None:
         size = looks[0][0]
         if mixed_size is not None and any(found != size for found, _ in looks):

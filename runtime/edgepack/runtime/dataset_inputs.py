@@ -43,8 +43,8 @@ def read_for_model(path: Path, contract: Contract, *, label: str | None = None) 
     return read_dataset(
         path,
         label=label,
-        image_size=_image_size(spec),
-        mixed_size=_image_size(model_inputs(contract)[0]),
+        image_size=image_size(spec),
+        mixed_size=image_size(model_inputs(contract)[0]),
         audio_samples=spec.shape[1] if len(spec.shape) == 2 and spec.shape[1] > 0 else None,
     )
 
@@ -89,7 +89,7 @@ def made_up_names(input_name: str, columns: int) -> tuple[str, ...]:
     return tuple(f"{input_name}{index}" for index in range(columns))
 
 
-def _image_size(spec: TensorSpec) -> tuple[int, int] | None:
+def image_size(spec: TensorSpec) -> tuple[int, int] | None:
     """Height and width of the images that an input takes, if it says them."""
     if len(spec.shape) != 4:
         return None

@@ -10,6 +10,8 @@ import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgepack.agent.config import actions, inputs
+from edgepack.agent.config.actions import ActionConfig
 from edgepack.agent.config.broker import (
     BrokerAddress,
     BrokerConfig,
@@ -18,13 +20,15 @@ from edgepack.agent.config.broker import (
 )
 from edgepack.agent.config.checks import MAX_ATTEMPTS, problems
 from edgepack.agent.config.http import HttpConfig
-from edgepack.agent.config.inputs import InputConfig, with_defaults
+from edgepack.agent.config.inputs import InputConfig
 from edgepack.agent.config.outbox import OutboxConfig
 from edgepack.agent.config.sections import (
     DriftConfig,
     FetchConfig,
     LimitsConfig,
+    LogConfig,
     MetricsConfig,
+    PredictionRule,
     PredictionsConfig,
     ProbationConfig,
     Publish,
@@ -38,6 +42,7 @@ from edgepack.wire.topics import DEFAULT_PREFIX
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "ActionConfig",
     "AgentConfig",
     "BrokerAddress",
     "BrokerConfig",
@@ -46,8 +51,10 @@ __all__ = [
     "HttpConfig",
     "InputConfig",
     "LimitsConfig",
+    "LogConfig",
     "MetricsConfig",
     "OutboxConfig",
+    "PredictionRule",
     "PredictionsConfig",
     "ProbationConfig",
     "Publish",
@@ -93,6 +100,8 @@ class AgentConfig:
     input: tuple[InputConfig, ...] = ()
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    action: tuple[ActionConfig, ...] = ()
+    log: LogConfig = field(default_factory=LogConfig)
 
     @property
     def state_dir(self) -> Path:
@@ -158,6 +167,11 @@ def _with_defaults(config: AgentConfig, base: Path) -> AgentConfig:
         state=absolute(config.state) or "",
         broker=broker,
         fetch=fetch,
-        input=with_defaults(config.input, absolute),
         http=http,
+        input=inputs.with_defaults(config.input, absolute),
+        action=actions.with_defaults(config.action, absolute),
+        log=replace(
+            config.log,
+            path=absolute(config.log.path or str(Path(config.state) / "predictions.jsonl")),
+        ),
     )

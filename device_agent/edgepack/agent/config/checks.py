@@ -5,6 +5,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from edgepack.agent.config.actions import action_problems
 from edgepack.agent.config.broker import broker_address
 from edgepack.agent.config.http import http_problems
 from edgepack.agent.config.input_checks import input_problems
@@ -32,8 +33,11 @@ def problems(config: "AgentConfig") -> list[str]:
     except (WireError, ConfigError) as exc:
         wrong.append(str(exc))
     wrong += _wrong_numbers(config)
-    wrong += input_problems(config.input, has_broker=config.broker.url is not None)
     wrong += http_problems(config.http)
+    has_broker = config.broker.url is not None
+    wrong += input_problems(config.input, has_broker=has_broker)
+    base = f"{config.prefix}/{config.device}"
+    wrong += action_problems(config.action, base, has_broker=has_broker)
     if config.fetch.proxy and not _PROXY.fullmatch(config.fetch.proxy):
         wrong.append("fetch.proxy must be http://[USER:PASSWORD@]HOST[:PORT], or empty for none")
     if len(os.fsencode(config.state)) > _MAX_STATE_PATH_BYTES:
@@ -74,6 +78,8 @@ def _wrong_numbers(config: "AgentConfig") -> list[str]:
         ("limits.max_memory_mb", config.limits.max_memory_mb),
         ("fetch.stall_s", config.fetch.stall_s),
         *config.outbox.numbers(),
+        ("log.max_mb", config.log.max_mb),
+        ("log.flush_s", config.log.flush_s),
     ):
         if number is not None and not 0 < number < math.inf:
             wrong.append(f"{name} must be > 0 and finite, got {number}")
@@ -85,6 +91,13 @@ def _wrong_numbers(config: "AgentConfig") -> list[str]:
             wrong.append(f"{name} must be at most {most}, got {number}")
     for name, number in (
         ("predictions.interval_s", config.predictions.interval_s),
+        ("predictions.min_change", config.predictions.min_change),
+        *(
+            (f"predictions.models.{model}.{name}", number)
+            for model, own in config.predictions.models.items()
+            for name, number in (("interval_s", own.interval_s), ("min_change", own.min_change))
+            if number is not None
+        ),
         ("probation.truths", config.probation.truths),
         ("probation.latency_slack_ms", config.probation.latency_slack_ms),
         ("limits.download_kbps", config.limits.download_kbps),

@@ -1,6 +1,6 @@
 """The sections of agent.toml that hold nothing but settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -21,11 +21,66 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PredictionsConfig:
-    """publish: the policy; interval_s: the least time between two, in seconds."""
+class PredictionRule:
+    """Which predictions of a model are published.
+
+    Attributes:
+        publish: The policy.
+        interval_s: The least time between two, in seconds.
+        min_change: Numbers that differ by less from the last one published are the same.
+    """
 
     publish: Publish = Publish.ON_CHANGE
     interval_s: float = 10.0
+    min_change: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPredictionsConfig:
+    """What holds for one model instead; see `PredictionRule`."""
+
+    publish: Publish | None = None
+    interval_s: float | None = None
+    min_change: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionsConfig(PredictionRule):
+    """The rule for all models, and by name what is different for one."""
+
+    models: dict[str, ModelPredictionsConfig] = field(default_factory=dict)
+
+    def rule(self, model: str) -> PredictionRule:
+        """What holds for a model."""
+        own = self.models.get(model)
+        if own is None:
+            return self
+        return PredictionRule(
+            publish=self.publish if own.publish is None else own.publish,
+            interval_s=self.interval_s if own.interval_s is None else own.interval_s,
+            min_change=self.min_change if own.min_change is None else own.min_change,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """A log of predictions on the device.
+
+    Attributes:
+        predictions: Whether there is one.
+        path: The file; by default `predictions.jsonl` in the state folder.
+        max_mb: What it and the one before it may take together, in MB (10^6 bytes).
+        inputs: Whether what the model was asked is written as well.
+        redact: Features and fields whose values are not written.
+        flush_s: Seconds after which what waits is written.
+    """
+
+    predictions: bool = False
+    path: str | None = None
+    max_mb: float = 16.0
+    inputs: bool = False
+    redact: tuple[str, ...] = ()
+    flush_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 _FIRST_METRICS_S = 2.0
 _RETRY_S = 1.0
 _MAX_NOTICE = 500
+_LAST_WORDS_POLL_S = 0.02
 
 
 class Publisher:
@@ -173,6 +174,11 @@ class Publisher:
             },
         )
 
+    def prediction(self, model: str, fields: Mapping[str, Scalar | None]) -> None:
+        """Tell a prediction that nobody asked for; without any broker there is nobody to tell."""
+        if self._config.broker.url is not None:
+            self._put(self._topics.prediction(model), fields, Rank.PREDICTION)
+
     def event(self, kind: str, fields: Mapping[str, Scalar | None]) -> None:
         """Report an event."""
         self._put(self._topics.event(kind), fields, Rank.EVENT)
@@ -255,10 +261,20 @@ class Publisher:
 
     def _put(self, topic: str, fields: Mapping[str, Scalar | None], rank: Rank) -> None:
         online = self.link is not None and self.link.connected.is_set()
-        payload = render_flat({**fields, "ts": _now_ms()})
+        payload = render_flat({"ts": _now_ms(), **fields})
         self._outbox.put(topic, payload, rank=rank, live=online)
         if self.sender is not None:
             self.sender.filled()
+
+    async def settle(self, timeout_s: float) -> None:
+        """Wait until the broker has what was said while it was there, but no longer than this."""
+        until_s = time.monotonic() + timeout_s
+        while (
+            self._outbox.live(())
+            and self._must_link().connected.is_set()
+            and time.monotonic() < until_s
+        ):
+            await asyncio.sleep(_LAST_WORDS_POLL_S)
 
     def _tell_drops(self) -> None:
         dropped = self._outbox.dropped
