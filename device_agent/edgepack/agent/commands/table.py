@@ -77,4 +77,5 @@ VERBS: tuple[Verb, ...] = (
         "add_selfcheck",
         "run_selfcheck",
     ),
+    Verb("uninstall", "delete the agent and its state from this device", "uninstall"),
 )

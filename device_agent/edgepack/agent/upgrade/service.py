@@ -43,6 +43,14 @@ class Systemd:
         """
         self._call("stop", UNIT_NAME, must=True)
 
+    def disable(self) -> None:
+        """Stop it, and start it no more.
+
+        Raises:
+            UpgradeError: systemd does not.
+        """
+        self._call("disable", "--now", UNIT_NAME, must=True)
+
     def restart(self) -> None:
         """Stop and start it; that it does not come up is what `health` sees."""
         self._call("restart", UNIT_NAME, must=False)
