@@ -9,7 +9,7 @@ JUNIT ?= build/tests.xml
 JUNIT_HEAVY ?= build/tests-heavy.xml
 JUNIT_ARM ?= build/tests-arm.xml
 
-.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers strace systemd clean
+.PHONY: help setup setup-heavy demo test test-heavy test-arm lint format bench wheel-check mosquitto servers strace systemd sshd clean
 
 help:
 	@echo "make demo        the whole way on this machine, about a minute after set-up"
@@ -62,12 +62,20 @@ systemd:
 	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq systemd >/dev/null; } \
 	|| echo "systemd-analyze is not installed: its test is skipped (apt-get install systemd)"
 
-test: setup mosquitto servers strace systemd
+# Devices to log in to: a sshd over this machine's files, in namespaces of the tests' own.
+sshd:
+	@{ test -x /usr/sbin/sshd && command -v sudo >/dev/null && command -v ssh >/dev/null; } \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && .ci/install_sshd.sh; } \
+	|| echo "sshd or sudo is not installed: tests of edgepack setup are skipped (apt-get install openssh-server sudo)"
+	@.ci/has_namespaces.sh || echo "no right to namespaces: tests of edgepack setup are skipped (run as root)"
+
+test: setup mosquitto servers strace systemd sshd
 	@mkdir -p build
 	@{ command -v nginx >/dev/null || test -x /usr/sbin/nginx; } && command -v docker-registry >/dev/null || export EDGEPACK_WITHOUT_SERVERS=1; \
 	if command -v mosquitto >/dev/null || test -x /usr/sbin/mosquitto; then :; else export EDGEPACK_WITHOUT_MOSQUITTO=1; fi; \
 	if command -v strace >/dev/null; then :; else export EDGEPACK_WITHOUT_STRACE=1; fi; \
 	if command -v systemd-analyze >/dev/null; then :; else export EDGEPACK_WITHOUT_SYSTEMD=1; fi; \
+	if test -x /usr/sbin/sshd && command -v sudo >/dev/null && .ci/has_namespaces.sh; then :; else export EDGEPACK_WITHOUT_SSHD=1; fi; \
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not heavy and not arm" --junitxml=$(JUNIT)
 
 test-heavy: setup-heavy

@@ -65,6 +65,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("report", "render a bundle's evidence as one HTML page", "report"),
     Command("broker", "run an MQTT broker for a first try", "broker"),
     Command("broker-acl", "write mosquitto's access rules", "broker_acl"),
+    Command("setup", "put the agent on machines, over SSH", "setup"),
     Command("deploy", "send a bundle to devices", "fleet", "add_deploy", "run_deploy"),
     Command("remove", "take a model away from devices", "fleet", "add_remove", "run_remove"),
     Command("rollback", "send devices back a version", "fleet", "add_rollback", "run_rollback"),

@@ -10,6 +10,7 @@ _EXTRAS = {
     "aiomqtt": "fleet",
     "amqtt": "fleet",
     "rich": "fleet",
+    "tomlkit": "fleet",
     "pyarrow": "data",
     "pandas": "data",
     "onnxruntime": "agent-onnx",
