@@ -78,3 +78,76 @@ def test_ports_have_defaults():
     assert BrokerAddress("h", 1883, False) == broker_address("mqtt://h")
     assert BrokerAddress("h", 8883, True) == broker_address("mqtts://h")
     assert BrokerAddress("::1", 99, False) == broker_address("mqtt://[::1]:99")
+
+
+INPUT = 'root = "r"\n[broker]\nurl = "mqtt://h"\n[[input]]\nmodel = "m"\n'
+ACTION = 'root = "r"\n[broker]\nurl = "mqtt://h"\n[[action]]\nname = "a"\nmodel = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (INPUT, "input 'm': must have one source"),
+        (INPUT + 'topic = "a"\nstdin = true\n', "must have one source"),
+        (INPUT + 'topic = "a/#/b"\n', "topic filter must be like"),
+        (INPUT + 'topic = "a"\nrequest_id = "a..b"\n', "a JSON path is like"),
+        (INPUT + 'topic = "a"\ntrigger = ["b"]\n', "trigger must name topics of this input"),
+        (INPUT + 'topic = "a"\n[input.features]\nx = { scale = 0 }\n', "scale must be finite"),
+        (INPUT + 'topic = "a"\n[input.features]\nx = { missing = "value" }\n', "needs a value"),
+        (INPUT + 'topic = "a"\n[input.features]\nx = { map = { a = [1] } }\n', "numbers or text"),
+        (INPUT + 'topic = "a"\n[input.features]\nx = { pth = "b" }\n', "unknown key pth"),
+        (
+            INPUT + 'topic = "a/+"\n[input.features]\nx = { topic = "b/#" }\n',
+            "must have the same wildcards",
+        ),
+        (INPUT + '[input.features]\nx = { topic = "b" }\ny = {}\n', "features without a topic"),
+        (INPUT + 'topic = "a"\nwindow = { fill_s = 1 }\n', "fill_s needs window.rate_hz"),
+        (INPUT + 'topic = "a"\nwindow = { length = 0 }\n', "window.length must be > 0"),
+        (INPUT + 'topic = "a"\nbroker = { url = "http://x" }\n', "broker url must be mqtt"),
+        (INPUT + 'stdin = true\n[[input]]\nmodel = "m"\nstdin = true\n', "two inputs are called"),
+        (INPUT + 'files = { path = "p" }\nstream = "a"\n', "files take no features"),
+        ('root = "r"\n[[input]]\nmodel = "m"\ntopic = "a"\n', "neither [broker] nor a broker"),
+        (ACTION, "missing field at action[0].when"),
+        (ACTION + "when = {}\n", "when must hold a condition"),
+        (ACTION + 'when = { labels = ["x"] }\ntopic = "a/+"\n', "topic must have no wildcards"),
+        (
+            ACTION.replace('root = "r"', 'root = "r"\ndevice = "d"')
+            + 'when = { labels = ["x"] }\ntopic = "edgepack/v1/d/out/status"\n',
+            "must not be among the agent's own reports",
+        ),
+        (ACTION + "when = { above = nan }\n", "must be finite"),
+        (ACTION + "when = { min_confidence = 2 }\n", "min_confidence must be in 0..1"),
+        (ACTION + 'when = { labels = ["x"] }\nqos = 3\n', "qos must be 0, 1 or 2"),
+        (ACTION + 'when = { labels = ["x"] }\npayload = 5\n', "payload must be text or a table"),
+        (
+            ACTION + 'when = { labels = ["x"] }\npayload = { a = 2020-01-01 }\n',
+            "payload must hold text, numbers",
+        ),
+        (ACTION + 'when = { labels = ["x"] }\nin_a_row = 0\n', "in_a_row must be in"),
+        ('root = "r"\n[log]\nmax_mb = 0\n', "log.max_mb must be > 0"),
+        ('root = "r"\n[predictions.models.m]\nmin_change = -1\n', "min_change must be >= 0"),
+    ],
+)
+def test_a_mistake_in_inputs_and_actions_names_them(tmp_path, text, message):
+    """Before anything is started."""
+    with pytest.raises(ConfigError) as caught:
+        read_config(write(tmp_path, text))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_of_inputs_and_of_the_log_are_relative_to_the_file(tmp_path):
+    """As all others are; names are those of the models."""
+    text = (
+        'root = "r"\nstate = "state"\n[[input]]\nmodel = "m"\nfiles = { path = "spool" }\n'
+        '[[input]]\nmodel = "n"\nsocket = "door"\n'
+        '[[input]]\nmodel = "o"\ntopic = "t"\nbroker = { url = "mqtt://h", ca_file = "ca" }\n'
+    )
+    config = read_config(write(tmp_path, text))
+    files, door, broker = config.input
+    assert files.files is not None
+    assert broker.broker is not None
+    assert [
+        str(tmp_path / name) for name in ("spool", "door", "ca", "state/predictions.jsonl")
+    ] == [files.files.path, door.socket, broker.broker.ca_file, config.log.path]
+    assert ["m", "n", "o"] == [one.name for one in config.input]

@@ -57,10 +57,13 @@ class AgentProcess:
             + "".join(sections.values())
         )
 
-    def start(self) -> "AgentProcess":
+    def start(self, *, stdin: int | None = None) -> "AgentProcess":
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*AGENT, "run", "-v", "--config", str(self.config)], stderr=log, stdout=log
+                [*AGENT, "run", "-v", "--config", str(self.config)],
+                stderr=log,
+                stdout=log,
+                stdin=stdin,
             )
         return self
 

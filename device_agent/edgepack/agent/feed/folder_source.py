@@ -88,6 +88,9 @@ class FolderSource:
         config: The folder.
         feeder: What it feeds.
         clock: Monotonic, in seconds.
+
+    Attributes:
+        is_watching: Whether it has looked at what was there at the start.
     """
 
     def __init__(
@@ -100,11 +103,13 @@ class FolderSource:
         self._stamp = -1
         self._stamp_s = 0.0
         self._problem = ""
+        self.is_watching = False
 
     async def run(self) -> None:
         """Watch until cancelled; a folder that is not there is waited for."""
         known = await asyncio.to_thread(self._at_start)
         watch = Watch(self._config.settle_s, known)
+        self.is_watching = True
         while True:
             await self._feeder.ready()
             if self._may_have_changed() or watch.is_waiting:

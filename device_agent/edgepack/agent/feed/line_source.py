@@ -25,9 +25,10 @@ _BACKLOG: Final = 16
 async def read_stdin(feeder: Feeder) -> None:
     """Feed what stands on standard input; when it ends, everything else goes on."""
     await feeder.ready()
-    mode = os.fstat(sys.stdin.fileno()).st_mode
-    if stat.S_ISREG(mode) or mode == 0:
-        await _read_file(feeder)
+    number = sys.stdin.fileno()
+    mode = os.fstat(number).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(number)):
+        await _read_file(feeder)  # or /dev/null
     else:
         reader = asyncio.StreamReader(limit=MAX_MESSAGE_BYTES)
         loop = asyncio.get_running_loop()

@@ -4,9 +4,11 @@ Imported only where there is one of them.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from edgepack.agent.config import AgentConfig, BrokerConfig
 from edgepack.agent.errors import UnknownModelError
@@ -21,6 +23,10 @@ from edgepack.bundle.contract import Contract
 from edgepack.wire.filters import fewest, match
 from edgepack.wire.messages import Scalar
 from edgepack.wire.topics import DeviceTopics
+
+logger = logging.getLogger(__name__)
+
+_RETRY_S: Final = 30.0
 
 
 class Feeds:
@@ -98,6 +104,8 @@ class Feeds:
         if actors:
             found["actions"] = sum(actor.done for actor in actors)
             found["actions_lost"] = sum(actor.lost for actor in actors)
+        if self._log is not None and self._log.dropped:
+            found["log_dropped"] = self._log.dropped  # of all models
         return found
 
     async def run(self) -> None:
@@ -111,12 +119,25 @@ class Feeds:
             if self._log is not None:
                 tasks.create_task(self._log.run())
             for feeder in self._feeders:
-                tasks.create_task(self._source(feeder))
+                tasks.create_task(self._keep_feeding(feeder))
 
     def close(self) -> None:
         """Write what waits for the log."""
         if self._log is not None:
             self._log.close()
+
+    async def _keep_feeding(self, feeder: Feeder) -> None:
+        """A source that fails costs nothing but itself, and is tried again."""
+        while True:
+            try:
+                await self._source(feeder)
+            except (OSError, ValueError) as exc:  # ValueError: standard input is closed
+                logger.warning("feed.unusable name=%s error=%s", feeder.config.name, exc)
+            except Exception:  # a defect of ours must not end the agent
+                logger.exception("feed.defect name=%s", feeder.config.name)
+            else:
+                return
+            await asyncio.sleep(_RETRY_S)
 
     async def _source(self, feeder: Feeder) -> None:
         config = feeder.config
