@@ -18,6 +18,7 @@ NAMES: Final = (
     "sensor_pace",
     "monitor_cost",
     "agent_footprint",
+    "http_serving",
     "install_memory",
     "install_time",
     "conversion_time",

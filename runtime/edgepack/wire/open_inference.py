@@ -16,6 +16,7 @@ from typing import Final
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue, parse, render
 from edgepack.wire.errors import WireError
+from edgepack.wire.number_text import NumberText, take_out, taken
 
 MAX_RANK: Final = 8
 MAX_TENSORS: Final = 1024
@@ -49,13 +50,14 @@ class WireTensor:
         name: The contract's name.
         datatype: "FP32", "BYTES", …
         shape: Sizes.
-        data: Flat or nested lists of numbers, booleans or strings; or the binary form.
+        data: Flat or nested lists of numbers, booleans or strings; a long list of numbers as its
+            text; or the binary form.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
-    data: list[JsonValue] | memoryview
+    data: list[JsonValue] | NumberText | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,17 @@ def parse_infer(body: bytes | bytearray, header_bytes: int | None = None) -> Inf
     Raises:
         WireError: It is not such a request, or a tensor does not have the size that it says.
     """
-    document, rest = _split(body, header_bytes, "request")
-    return request_of(document, rest)
+    header, rest = _split(body, header_bytes)
+    header, texts = take_out(header)
+    return request_of(_object_of(header, "request"), rest, texts)
 
 
-def request_of(document: dict[str, JsonValue], rest: memoryview | None) -> InferRequest:
-    """Make a request of its parsed JSON and the binary data behind it.
+def request_of(
+    document: dict[str, JsonValue],
+    rest: memoryview | None,
+    texts: Sequence[NumberText] = (),
+) -> InferRequest:
+    """Make a request of its parsed JSON, the binary data behind it, and long lists of numbers.
 
     Raises:
         WireError: As `parse_infer`.
@@ -124,7 +131,7 @@ def request_of(document: dict[str, JsonValue], rest: memoryview | None) -> Infer
     identity = document.get("id")
     return InferRequest(
         None if identity == "" else check_request_id(identity),
-        _tensors(inputs, rest, "input"),
+        _tensors(inputs, rest, "input", texts),
         {},
         tuple(_wish(value, binary) for value in wishes),
         binary,
@@ -156,7 +163,8 @@ def parse_answer(body: bytes | bytearray, header_bytes: int | None = None) -> In
     Raises:
         WireError: It is not one.
     """
-    document, rest = _split(body, header_bytes, "response")
+    header, rest = _split(body, header_bytes)
+    document = _object_of(header, "response")
     model, version = document.get("model_name"), document.get("model_version", "")
     outputs = document.get("outputs")
     if not isinstance(model, str) or not isinstance(version, str):
@@ -211,35 +219,39 @@ def check_request_id(value: JsonValue) -> str | None:
 
 
 def _split(
-    body: bytes | bytearray, header_bytes: int | None, what: str
-) -> tuple[dict[str, JsonValue], memoryview | None]:
-    rest = None
-    header = body
-    if header_bytes is not None:
-        if not 0 < header_bytes <= min(len(body), MAX_HEADER_BYTES):
-            raise WireError(
-                f"the JSON in front of binary data must have 1 to "
-                f"{min(len(body), MAX_HEADER_BYTES)} bytes, got {header_bytes}"
-            )
-        header = body[:header_bytes]
-        rest = memoryview(body)[header_bytes:]
+    body: bytes | bytearray, header_bytes: int | None
+) -> tuple[bytes | bytearray, memoryview | None]:
+    """The JSON, and what follows it."""
+    if header_bytes is None:
+        return body, None
+    most = min(len(body), MAX_HEADER_BYTES)
+    if not 0 < header_bytes <= most:
+        raise WireError(
+            f"the JSON in front of binary data must have 1 to {most} bytes, got {header_bytes}"
+        )
+    return body[:header_bytes], memoryview(body)[header_bytes:]
+
+
+def _object_of(text: bytes | bytearray, what: str) -> dict[str, JsonValue]:
     try:
         # numbers that are too large become inf here; whoever makes the arrays refuses them
-        document = parse(header, what=what, max_bytes=len(header), finite=False)
+        document = parse(text, what=what, max_bytes=len(text), finite=False)
     except DocumentError as exc:
         raise WireError(str(exc)) from exc
     if not isinstance(document, dict):
         raise WireError(f"{what} must be a JSON object, got {type(document).__name__}")
-    return document, rest
+    return document
 
 
-def _tensors(values: list[JsonValue], rest: memoryview | None, what: str) -> tuple[WireTensor, ...]:
+def _tensors(
+    values: list[JsonValue], rest: memoryview | None, what: str, texts: Sequence[NumberText] = ()
+) -> tuple[WireTensor, ...]:
     if len(values) > MAX_TENSORS:
         raise WireError(f"there must be at most {MAX_TENSORS} {what}s, got {len(values)}")
     tensors = []
     position = 0
     for value in values:
-        tensor, size = _tensor(value, rest, position, what)
+        tensor, size = _tensor(value, rest, position, what, texts)
         position += size
         tensors.append(tensor)
     left = 0 if rest is None else len(rest) - position
@@ -252,7 +264,7 @@ def _tensors(values: list[JsonValue], rest: memoryview | None, what: str) -> tup
 
 
 def _tensor(
-    value: JsonValue, rest: memoryview | None, position: int, what: str
+    value: JsonValue, rest: memoryview | None, position: int, what: str, texts: Sequence[NumberText]
 ) -> tuple[WireTensor, int]:
     """One tensor, and how much of the binary data it takes."""
     if not isinstance(value, dict):
@@ -271,6 +283,9 @@ def _tensor(
     count = parameters.get("binary_data_size")
     data = value.get("data")
     if count is None:
+        long = taken(data, texts)
+        if long is not None:
+            return WireTensor(name, datatype, sizes, long), 0
         if not isinstance(data, list):
             raise WireError(f"{where} must have its data as a list")
         return WireTensor(name, datatype, sizes, data), 0
@@ -359,7 +374,8 @@ def _render(
             entry["parameters"] = {"binary_data_size": tensor.data.nbytes}
             binary.append(tensor.data)
         else:
-            entry["data"] = tensor.data
+            data = tensor.data
+            entry["data"] = data.values() if isinstance(data, NumberText) else data
         listed.append(entry)
     document[key] = listed
     header = render(document)

@@ -13,6 +13,7 @@ from edgepack.runtime.errors import InputError
 from edgepack.runtime.tensors import DTYPES, Array, datatype_of, encode_strings, strings
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.errors import WireError
+from edgepack.wire.number_text import NumberText
 from edgepack.wire.open_inference import WireTensor, byte_strings
 
 
@@ -35,7 +36,16 @@ def array_of(tensor: WireTensor, *, null_is_nan: bool = False) -> Array:
         ) from exc
     if isinstance(tensor.data, memoryview):
         return _from_bytes(tensor, tensor.data, datatype)
-    flat = flatten(tensor.data, tensor.name)
+    data = tensor.data
+    if isinstance(data, NumberText):
+        array = _from_text(data.text, tensor.shape, datatype)
+        if array is not None:
+            return array.reshape(tensor.shape)
+        try:
+            data = data.values()
+        except WireError as exc:
+            raise InputError(str(exc)) from exc
+    flat = flatten(data, tensor.name)
     expected = math.prod(tensor.shape)
     if len(flat) != expected:
         raise InputError(
@@ -117,6 +127,14 @@ def from_values(
             )
     except OverflowError as exc:
         raise InputError(f"input {name!r} does not fit {datatype.value}: {exc}") from exc
+
+
+def _from_text(text: bytes, shape: tuple[int, ...], datatype: Datatype) -> Array | None:
+    if datatype in (Datatype.BYTES, Datatype.BOOL):
+        return None
+    from edgepack.agent.serve.decimal_text import parse_numbers  # few send long lists
+
+    return parse_numbers(text, shape, DTYPES[datatype])
 
 
 def _from_bytes(tensor: WireTensor, data: memoryview, datatype: Datatype) -> Array:
