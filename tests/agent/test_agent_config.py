@@ -78,6 +78,8 @@ def test_ports_have_defaults():
     assert BrokerAddress("h", 1883, False) == broker_address("mqtt://h")
     assert BrokerAddress("h", 8883, True) == broker_address("mqtts://h")
     assert BrokerAddress("::1", 99, False) == broker_address("mqtt://[::1]:99")
+    assert BrokerAddress("h", 80, False, "/mqtt") == broker_address("ws://h")
+    assert BrokerAddress("h", 443, True, "/a/b?c=d") == broker_address("wss://h/a/b?c=d")
 
 
 INPUT = 'root = "r"\n[broker]\nurl = "mqtt://h"\n[[input]]\nmodel = "m"\n'

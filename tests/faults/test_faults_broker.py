@@ -27,7 +27,7 @@ PHASES = "fetching verifying staging testing switching probation confirmed"
 _IMPATIENT = """
 import sys
 from edgepack.agent import link
-link._FIRST_DELAY_S = link._LONGEST_DELAY_S = link._CROWDED_DELAY_S = 0.05
+link.Backoff.__init__.__defaults__ = (0.05, 0.05, lambda: 1.0)
 from edgepack.agent.main import main
 sys.exit(main())
 """

@@ -8,37 +8,26 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
-import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edgepack.agent.backlog import MAX_MESSAGES, Backlog
-from edgepack.agent.config import BrokerConfig, broker_address, read_password
+from edgepack.agent.backoff import FIRST_S, LONGEST_S, Backoff
+from edgepack.agent.broker_client import make_client
+from edgepack.agent.config import BrokerConfig
+from edgepack.agent.crowding import Crowding
 from edgepack.agent.errors import ConfigError, FetchError
 from edgepack.wire.topics import OFFLINE, DeviceTopics
 
 logger = logging.getLogger(__name__)
 
-_FIRST_DELAY_S = 0.25
-_LONGEST_DELAY_S = 60.0
-_CONNECT_TIMEOUT_S = 10.0
 _GOODBYE_S = 2.0
 _UNSUPPORTED_VERSION = (1, 132)  # CONNACK of MQTT 3.1.1, and of MQTT 5
-_SHORT_SESSION_S = 60.0
-_SHORT_SESSIONS = 3  # in a row; a broker that is restarted ends one
 _CROWDED_DELAY_S = 2.0
-_CALLS_AT_ONCE = 1000
-_MAX_PACKET_BYTES = 256 * 1024
-# Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
-_AT_ONCE = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +40,7 @@ class Incoming:
         retained: True when the broker kept it from before this subscription.
         response_topic: Where the sender wants the answer (MQTT 5), or None.
         correlation: What to send back with the answer (MQTT 5), or None.
+        deadline_s: When the sender no longer wants it (MQTT 5), in monotonic seconds, or None.
     """
 
     topic: str
@@ -58,6 +48,12 @@ class Incoming:
     retained: bool
     response_topic: str | None
     correlation: bytes | None
+    deadline_s: float | None = None
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the sender no longer wants it."""
+        return self.deadline_s is not None and time.monotonic() > self.deadline_s
 
 
 class Link:
@@ -88,8 +84,10 @@ class Link:
         self._subscriptions = [(topic, 1) for topic in subscriptions]
         self._on_connect = on_connect
         self._on_message = on_message
-        self._short_sessions = 0
+        self._crowding = Crowding()
         self._session_began_s = 0.0
+        self._lost_s: float | None = None
+        self._left: set[str] = set()
         self._client: aiomqtt.Client | None = None
         self._protocol = aiomqtt.ProtocolVersion.V5
         self._wanted: dict[str, asyncio.Future[bytes]] = {}
@@ -99,27 +97,29 @@ class Link:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say goodbye."""
-        delay_s = _FIRST_DELAY_S
+        backoff = Backoff()
         while True:
+            at_least_s = 0.0
             try:
                 await self._session()
-                delay_s = _FIRST_DELAY_S
+                backoff.reset()
             except aiomqtt.MqttError as exc:
                 _stop_if_cancelled()  # aiomqtt's goodbye failed
                 if self._falls_back(exc):
                     continue
                 if self._is_crowded_out():
-                    delay_s = max(delay_s, _CROWDED_DELAY_S)
+                    at_least_s = _CROWDED_DELAY_S
                 elif self.connected.is_set():
-                    delay_s = _FIRST_DELAY_S
-                logger.warning("broker.lost error=%s retry_in_s=%.1f", exc, delay_s)
+                    backoff.reset()
+                reason = f"broker.lost error={exc}"
             # a certificate or password file that is missing now may be there later
             except (OSError, ConfigError) as exc:
-                logger.warning("broker.unusable error=%s retry_in_s=%.1f", exc, delay_s)
+                reason = f"broker.unusable error={exc}"
             finally:
                 self._disconnected()
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+            delay_s = backoff.next_s(at_least_s)
+            logger.warning("%s retry_in_s=%.1f", reason, delay_s)
+            await asyncio.sleep(delay_s)
 
     async def publish(
         self,
@@ -204,8 +204,7 @@ class Link:
                 if not future.cancel() and not future.cancelled():
                     future.exception()  # looked at: asyncio need not complain
             if own:
-                with contextlib.suppress(aiomqtt.MqttError):
-                    await client.unsubscribe(list(own), timeout=_GOODBYE_S)
+                await self._leave(client, list(own))
             _stop_if_cancelled()
 
     async def follow(self, topic: str) -> None:
@@ -220,37 +219,60 @@ class Link:
     async def unfollow(self, topic: str) -> None:
         """Stop listening to a topic of `follow`."""
         self._subscriptions = [pair for pair in self._subscriptions if pair[0] != topic]
-        if self._client is not None:
-            with contextlib.suppress(aiomqtt.MqttError):
-                await self._client.unsubscribe(topic)
-            _stop_if_cancelled()
+        await self._leave(self._client, [topic])
+        _stop_if_cancelled()
+
+    async def _leave(self, client: aiomqtt.Client | None, topics: list[str]) -> None:
+        """Unsubscribe; if this connection is lost, on the next, whose session remembers them."""
+        self._left.update(topics)
+        if client is None or client is not self._client:
+            return
+        with contextlib.suppress(aiomqtt.MqttError):
+            await client.unsubscribe(topics, timeout=_GOODBYE_S)
+            self._left.difference_update(topics)
+
+    def _make_client(self, *, forget: bool) -> aiomqtt.Client:
+        return make_client(
+            self._config,
+            self._client_id,
+            self._protocol,
+            status_topic=self._topics.status if self._topics is not None else None,
+            session_s=self._session_s,
+            forget=forget,
+        )
+
+    @property
+    def _session_s(self) -> int:
+        """Another broker's sensors are of now: what they said in between is not waited for."""
+        return self._config.session_s if self._topics is not None else 0
+
+    async def _client_of_a_session(self) -> aiomqtt.Client:
+        """A client that takes up the session where it ended, if that was not too long ago.
+
+        MQTT 3.1.1 has no expiry: there the broker is told to forget what is older, which ends a
+        session for good, and needs a connection of its own.
+        """
+        away_s = None if self._lost_s is None else time.monotonic() - self._lost_s
+        is_v5 = self._protocol is aiomqtt.ProtocolVersion.V5
+        # after a start only a broker that speaks MQTT 5 knows how long it was
+        too_long = not is_v5 if away_s is None else away_s > self._session_s
+        if too_long and self._session_s and not is_v5:
+            async with self._make_client(forget=True):
+                pass
+        return self._make_client(forget=too_long and is_v5)
 
     async def _session(self) -> None:
-        address = broker_address(self._config.url or "")
-        password_file = self._config.password_file
-        async with aiomqtt.Client(
-            address.host,
-            address.port,
-            identifier=self._client_id,
-            username=self._config.username,
-            password=read_password(password_file) if password_file else None,
-            protocol=self._protocol,
-            keepalive=self._config.keepalive_s,
-            timeout=_CONNECT_TIMEOUT_S,
-            will=self._will(),
-            tls_context=self._tls() if address.tls else None,
-            queue_type=Backlog,
-            max_queued_incoming_messages=MAX_MESSAGES,
-            socket_options=_AT_ONCE,
-            properties=self._connect_properties(),
-        ) as client:
-            client.pending_calls_threshold = _CALLS_AT_ONCE  # else it complains
+        async with await self._client_of_a_session() as client:
             self._client = client
             self._session_began_s = time.monotonic()
             await client.subscribe(self._subscriptions)
+            stale = self._left - {topic for topic, _ in self._subscriptions}
+            self._left.clear()
+            if stale:
+                await client.unsubscribe(sorted(stale))
             _stop_if_cancelled()
             # requests are answered while the device still says what it is
-            greeting = asyncio.create_task(self._greet(address.host))
+            greeting = asyncio.create_task(self._greet())
             try:
                 async for message in client.messages:
                     self._dispatch(message)
@@ -263,8 +285,8 @@ class Link:
             finally:
                 greeting.cancel()
 
-    async def _greet(self, host: str) -> None:
-        delay_s = _FIRST_DELAY_S
+    async def _greet(self) -> None:
+        delay_s = FIRST_S
         while True:
             try:
                 await self._on_connect()
@@ -275,9 +297,9 @@ class Link:
             else:
                 break
             await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+            delay_s = min(2 * delay_s, LONGEST_S)
         self.connected.set()
-        logger.info("broker.connected host=%s protocol=%s", host, self._protocol.name)
+        logger.info("broker.connected url=%s protocol=%s", self._config.url, self._protocol.name)
 
     def _dispatch(self, message: aiomqtt.Message) -> None:
         topic = message.topic.value
@@ -288,6 +310,7 @@ class Link:
                 waiting.set_result(payload)
             return
         properties = message.properties
+        expires_s = getattr(properties, "MessageExpiryInterval", None)
         self._on_message(
             Incoming(
                 topic,
@@ -295,6 +318,7 @@ class Link:
                 bool(message.retain),
                 getattr(properties, "ResponseTopic", None),
                 getattr(properties, "CorrelationData", None),
+                None if expires_s is None else time.monotonic() + expires_s,
             )
         )
 
@@ -302,14 +326,6 @@ class Link:
         if self._topics is None:
             return None
         return aiomqtt.Will(self._topics.status, OFFLINE, qos=1, retain=True)
-
-    def _connect_properties(self) -> Properties | None:
-        """MQTT 5 lets a client bound what a broker may send it."""
-        if self._protocol is not aiomqtt.ProtocolVersion.V5:
-            return None
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.MaximumPacketSize = _MAX_PACKET_BYTES
-        return properties
 
     def _falls_back(self, exc: aiomqtt.MqttError) -> bool:
         """Whether the broker refused MQTT 5; then 3.1.1 is tried at once, and kept."""
@@ -324,20 +340,11 @@ class Link:
         return True
 
     def _is_crowded_out(self) -> bool:
-        """Whether another client probably has this one's id: then both would fight without end.
-
-        A broker ends the older of two connections with one id. (MQTT 5 would say so, but paho loses
-        the reason of a short DISCONNECT.) After some sessions that ended soon, this agent has
-        a client id of its own; a mistake does no harm. Who the other one is, its
-        `out/info` tells.
-        """
+        """Whether another client probably has this one's id; then this one takes another."""
         if not self.connected.is_set():
             return False
-        short = time.monotonic() - self._session_began_s < _SHORT_SESSION_S
-        self._short_sessions = self._short_sessions + 1 if short else 0
-        if self._short_sessions < _SHORT_SESSIONS:
+        if not self._crowding.ended(time.monotonic() - self._session_began_s):
             return False
-        self._short_sessions = 0
         self._client_id = f"{self._own_client_id}-{os.urandom(4).hex()}"
         logger.warning("broker.crowded client_id=%s", self._client_id)
         return True
@@ -345,6 +352,8 @@ class Link:
     def _disconnected(self) -> None:
         if self.connected.is_set():
             self.reconnects += 1
+        if self._client is not None:
+            self._lost_s = time.monotonic()
         self.connected.clear()
         self._client = None
         for waiting in self._waiting:
@@ -353,12 +362,6 @@ class Link:
         for future in self._wanted.values():
             if not future.done():
                 future.set_exception(aiomqtt.MqttError("disconnected"))
-
-    def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self._config.ca_file)
-        if self._config.cert_file:
-            context.load_cert_chain(self._config.cert_file, self._config.key_file)
-        return context
 
 
 def _failure(future: "asyncio.Future[bytes]") -> BaseException | None:
@@ -384,25 +387,3 @@ def _stop_if_cancelled() -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
-
-
-def check_files(config: BrokerConfig) -> None:
-    """Fail at the start for what can only be a mistake in agent.toml.
-
-    Raises:
-        ConfigError: A named file cannot be read.
-    """
-    if config.password_file:
-        read_password(config.password_file)
-    for name, path in (
-        ("ca_file", config.ca_file),
-        ("cert_file", config.cert_file),
-        ("key_file", config.key_file),
-    ):
-        if path is None:
-            continue
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as exc:
-            raise ConfigError(f"broker.{name} {path} cannot be read: {exc.strerror}") from exc

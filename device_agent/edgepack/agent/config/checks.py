@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 10  # how many failures of a version are remembered
 _MAX_KEEPALIVE_S = 65_535  # MQTT's field has two bytes
+_MAX_SESSION_S = 86_400  # a request that is older is worth nothing to anybody
 _PROXY = re.compile(r"(http://)?([^\s/@]+@)?[^\s/@]+/?")
 _MAX_STATE_PATH_BYTES = 96  # of the 107 that a unix socket's path may have
 
@@ -86,10 +87,12 @@ def _wrong_numbers(config: "AgentConfig") -> list[str]:
     for name, number, most in (
         ("probation.max_attempts", config.probation.max_attempts, MAX_ATTEMPTS),
         ("broker.keepalive_s", config.broker.keepalive_s, _MAX_KEEPALIVE_S),
+        ("broker.session_s", config.broker.session_s, _MAX_SESSION_S),
     ):
         if number > most:
             wrong.append(f"{name} must be at most {most}, got {number}")
     for name, number in (
+        ("broker.session_s", config.broker.session_s),
         ("predictions.interval_s", config.predictions.interval_s),
         ("predictions.min_change", config.predictions.min_change),
         *(

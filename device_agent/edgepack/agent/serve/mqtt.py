@@ -102,6 +102,9 @@ class RequestServer:
                 request_id=request.request_id,
                 is_told=reply.topic == own,
             )
+            if message.is_expired:  # it waited too long behind others
+                logger.info("request.dropped reason=expired topic=%s", message.topic)
+                return
             await self._send(reply.topic, _render(request, prediction), reply.correlation)
         except (WireError, InputError, EngineError, UnknownModelError, BusyError) as exc:
             await self._refuse(reply, request.request_id if request else None, str(exc))

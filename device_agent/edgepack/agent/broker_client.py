@@ -1,0 +1,150 @@
+"""One connection to the broker: TCP, TLS or WebSocket, MQTT 5 or 3.1.1.
+
+Made anew for every connection; `edgepack.agent.link` decides when.
+"""
+
+import contextlib
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Self
+
+import aiomqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edgepack.agent.backlog import MAX_MESSAGES, Backlog
+from edgepack.agent.config import BrokerConfig, broker_address, read_password
+from edgepack.agent.errors import ConfigError
+from edgepack.wire.topics import OFFLINE
+
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_PACKET_BYTES = 256 * 1024
+_CALLS_AT_ONCE = 1000
+# Waiting to fill a packet costs 40 ms each time; docs/mqtt.md says how to tell mosquitto the same.
+_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class BrokerClient(aiomqtt.Client):
+    """aiomqtt's client; it notices at once when a connection ends before it was accepted."""
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            aiomqtt.MqttError: It cannot be reached, refuses, or went away.
+        """
+        try:
+            await super().__aenter__()
+        except aiomqtt.MqttError:
+            self._client.disconnect()  # aiomqtt leaves the socket open when no CONNACK came
+            raise
+        # paho's wrapper of a WebSocket passes no options on
+        raw = getattr(self._client.socket(), "_socket", None)
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(*_AT_ONCE)
+        self.pending_calls_threshold = _CALLS_AT_ONCE  # else it complains of a window
+        return self
+
+    def _on_disconnect(
+        self,
+        client: Any,  # noqa: ANN401  (paho's)
+        userdata: Any,  # noqa: ANN401
+        flags: Any,  # noqa: ANN401
+        reason_code: Any,  # noqa: ANN401
+        properties: Properties | None = None,
+    ) -> None:
+        if not self._connected.done():
+            lost = aiomqtt.MqttError("connection ended before the broker accepted it")
+            self._connected.set_exception(lost)
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+
+def make_client(
+    config: BrokerConfig,
+    client_id: str,
+    protocol: aiomqtt.ProtocolVersion,
+    *,
+    status_topic: str | None,
+    session_s: int,
+    forget: bool,
+) -> BrokerClient:
+    """A client that is not connected yet.
+
+    Args:
+        config: Where the broker is, and who we are.
+        client_id: MQTT client id.
+        protocol: Version.
+        status_topic: Where the last will goes, or None.
+        session_s: How long the broker keeps subscriptions and messages after the connection, in
+            seconds; MQTT 3.1.1 only knows 0 and for ever.
+        forget: Whether it is to forget what it kept until now.
+
+    Raises:
+        ConfigError, OSError: A file of the configuration cannot be read.
+    """
+    address = broker_address(config.url or "")
+    is_v5 = protocol is aiomqtt.ProtocolVersion.V5
+    return BrokerClient(
+        address.host,
+        address.port,
+        transport="websockets" if address.path is not None else "tcp",
+        websocket_path=address.path,
+        identifier=client_id,
+        username=config.username,
+        password=read_password(config.password_file) if config.password_file else None,
+        protocol=protocol,
+        keepalive=config.keepalive_s,
+        timeout=_CONNECT_TIMEOUT_S,
+        will=None
+        if status_topic is None
+        else aiomqtt.Will(status_topic, OFFLINE, qos=1, retain=True),
+        tls_context=_tls(config) if address.tls else None,
+        queue_type=Backlog,
+        max_queued_incoming_messages=MAX_MESSAGES,
+        socket_options=[_AT_ONCE],
+        clean_session=None if is_v5 else (forget or not session_s),
+        clean_start=(forget or not session_s) if is_v5 else MQTT_CLEAN_START_FIRST_ONLY,
+        properties=_connect_properties(session_s) if is_v5 else None,
+    )
+
+
+def _connect_properties(session_s: int) -> Properties:
+    """MQTT 5 lets a client bound what a broker may send it, and how long it keeps what for it."""
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = _MAX_PACKET_BYTES
+    if session_s:
+        properties.SessionExpiryInterval = session_s
+    return properties
+
+
+def _tls(config: BrokerConfig) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=config.ca_file)
+    if config.cert_file:
+        context.load_cert_chain(config.cert_file, config.key_file)
+    return context
+
+
+def check_files(config: BrokerConfig) -> None:
+    """Fail at the start for what can only be a mistake in agent.toml.
+
+    Raises:
+        ConfigError: A named file cannot be read.
+    """
+    if config.password_file:
+        read_password(config.password_file)
+    for name, path in (
+        ("ca_file", config.ca_file),
+        ("cert_file", config.cert_file),
+        ("key_file", config.key_file),
+    ):
+        if path is None:
+            continue
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as exc:
+            raise ConfigError(f"broker.{name} {path} cannot be read: {exc.strerror}") from exc
