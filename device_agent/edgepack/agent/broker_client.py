@@ -3,11 +3,13 @@
 Made anew for every connection; `edgepack.agent.link` decides when.
 """
 
+import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
@@ -19,6 +21,8 @@ from edgepack.agent.config import BrokerConfig, broker_address, read_password
 from edgepack.agent.errors import ConfigError
 from edgepack.wire.topics import OFFLINE
 
+T = TypeVar("T")
+
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_PACKET_BYTES = 256 * 1024
 _CALLS_AT_ONCE = 1000
@@ -27,7 +31,7 @@ _AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class BrokerClient(aiomqtt.Client):
-    """aiomqtt's client; it notices at once when a connection ends before it was accepted."""
+    """aiomqtt's client; what waits for the broker's word ends together with the connection."""
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -35,11 +39,14 @@ class BrokerClient(aiomqtt.Client):
         Raises:
             aiomqtt.MqttError: It cannot be reached, refuses, or went away.
         """
+        for ended in (self._connected, self._disconnected):
+            ended.add_done_callback(_look_at)
         try:
             await super().__aenter__()
         except aiomqtt.MqttError:
             self._client.disconnect()  # aiomqtt leaves the socket open when no CONNACK came
             raise
+        self._disconnected.add_done_callback(_look_at)
         # paho's wrapper of a WebSocket passes no options on
         raw = getattr(self._client.socket(), "_socket", None)
         if raw is not None:
@@ -47,6 +54,31 @@ class BrokerClient(aiomqtt.Client):
                 raw.setsockopt(*_AT_ONCE)
         self.pending_calls_threshold = _CALLS_AT_ONCE  # else it complains of a window
         return self
+
+    async def _wait_for(self, fut: Awaitable[T], timeout: float | None) -> T:
+        """As aiomqtt's, which waits for its whole time though the connection is lost.
+
+        Raises:
+            aiomqtt.MqttError: The connection was lost, or the time is up.
+        """
+        lost = self._disconnected
+        waiting = asyncio.ensure_future(fut)
+        if waiting is lost:
+            return await super()._wait_for(fut, timeout)
+        try:
+            either: set[asyncio.Future[Any]] = {waiting, lost}
+            await asyncio.wait(
+                either,
+                timeout=self.timeout if timeout is None else timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if waiting.done():
+                return waiting.result()
+            why = "connection was lost" if lost.done() else "broker did not answer in time"
+            raise aiomqtt.MqttError(why)
+        finally:
+            if waiting is not self._connected:  # else paho could not set it any more
+                waiting.cancel()
 
     def _on_disconnect(
         self,
@@ -61,6 +93,12 @@ class BrokerClient(aiomqtt.Client):
             self._connected.set_exception(lost)
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+
+def _look_at(ended: "asyncio.Future[None]") -> None:
+    """Else asyncio complains that nobody did."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 def make_client(

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import aiomqtt
@@ -91,7 +91,6 @@ class Link:
         self._client: aiomqtt.Client | None = None
         self._protocol = aiomqtt.ProtocolVersion.V5
         self._wanted: dict[str, asyncio.Future[bytes]] = {}
-        self._waiting: set[asyncio.Timeout] = set()
         self.connected = asyncio.Event()
         self.reconnects = 0
 
@@ -143,25 +142,10 @@ class Link:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = correlation
         try:
-            async with self._while_connected():
-                await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+            await client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
             _stop_if_cancelled()
-        except (aiomqtt.MqttError, ValueError, TimeoutError) as exc:
+        except (aiomqtt.MqttError, ValueError) as exc:
             raise FetchError(f"broker did not take a message: {exc}") from exc
-
-    @contextlib.asynccontextmanager
-    async def _while_connected(self) -> AsyncIterator[None]:
-        """Ends what waits for the broker's word together with the connection.
-
-        Raises:
-            TimeoutError: It was lost; aiomqtt would wait for the rest of its time.
-        """
-        async with asyncio.timeout(None) as waiting:
-            self._waiting.add(waiting)
-            try:
-                yield
-            finally:
-                self._waiting.discard(waiting)
 
     async def retained(self, topics: list[str], *, timeout_s: float) -> dict[str, bytes]:
         """Those retained messages of some topics that come.
@@ -186,7 +170,9 @@ class Link:
         futures = {topic: self._wanted[topic] for topic in topics}
         try:
             if own:
-                await client.subscribe([(topic, 1) for topic in own])
+                # QoS 0: else the broker kept what was under way for the next connection, and sent
+                # it beside what is asked for again
+                await client.subscribe([(topic, 0) for topic in own])
                 _stop_if_cancelled()
             waiting: set[asyncio.Future[bytes]] = set(futures.values())
             while waiting:
@@ -356,9 +342,6 @@ class Link:
             self._lost_s = time.monotonic()
         self.connected.clear()
         self._client = None
-        for waiting in self._waiting:
-            waiting.reschedule(0.0)
-        self._waiting.clear()
         for future in self._wanted.values():
             if not future.done():
                 future.set_exception(aiomqtt.MqttError("disconnected"))

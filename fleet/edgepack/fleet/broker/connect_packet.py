@@ -11,7 +11,8 @@ LEVEL_311 = 4
 # Client id, will topic, will message, user and password are at most 64 KB each.
 MAX_CONNECT_BYTES = 5 * (2 + 65_535) + 16
 _CONNECT = 0x10
-_WILL, _PASSWORD, _USERNAME = 0x04, 0x40, 0x80
+_CLEAN, _WILL, _PASSWORD, _USERNAME = 0x02, 0x04, 0x40, 0x80
+_FLAGS_AT = 2 + len("MQTT") + 1
 
 ACCEPTED = 0
 REFUSED_PROTOCOL = 1
@@ -33,7 +34,9 @@ class Connect:
         keepalive_s: Seconds; 0 means for ever.
         username: Absent without its flag.
         password: Absent without its flag.
-        packet: The whole packet, to be read again by the broker behind.
+        packet: The whole packet, to be read again by the broker behind; of level 4 it asks for a
+            clean session, whatever the client asked for: the broker behind would keep what
+            comes for one that never returns, for ever.
     """
 
     protocol: str
@@ -97,7 +100,7 @@ def parse_connect(head: bytes, body: bytes) -> Connect:
         keepalive_s=keepalive_s,
         username=fields.text() if flags & _USERNAME else None,
         password=fields.block() if flags & _PASSWORD else None,
-        packet=head + body,
+        packet=head + body[:_FLAGS_AT] + bytes([flags | _CLEAN]) + body[_FLAGS_AT + 1 :],
     )
 
 
