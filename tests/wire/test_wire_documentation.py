@@ -52,13 +52,15 @@ def test_every_topic_of_a_device_has_a_line_and_its_payload_a_section():
         topics.agent,
         topics.latest("<model>"),
         topics.prediction("<model>"),
+        topics.action("<name>"),
         topics.event("<kind>"),
         topics.audit("<place>"),
         f"{topics.base}/out/reply/<requester>",
     ]
     table = re.findall(r"^\| `((?:in|out)/[^`]+)` \|", PAGE, re.MULTILINE)
     assert sorted(topic.removeprefix("p/d/") for topic in built) == sorted(table)
-    undescribed = {"out/status", "out/reply/<requester>"}  # plain text, and as a prediction
+    # plain text, as a prediction, and as somebody configured it
+    undescribed = {"out/status", "out/reply/<requester>", "out/action/<name>"}
     assert set(table) - undescribed == set(SECTIONS)
 
 

@@ -118,6 +118,10 @@ class DeviceTopics:
         """Predictions of one model."""
         return f"{self.base}/out/prediction/{model}"
 
+    def action(self, name: str) -> str:
+        """What a configured action publishes that names no topic."""
+        return f"{self.base}/out/action/{name}"
+
     def audit(self, place: str) -> str:
         """Signed events, retained: the last few hundred of the chain ("+" for all)."""
         return f"{self.base}/out/audit/{place}"

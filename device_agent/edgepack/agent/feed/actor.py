@@ -100,7 +100,7 @@ class Actor:
             qos = qos if reset.qos is None else reset.qos
             retain = retain if reset.retain is None else reset.retain
         if topic is None:
-            topic = f"{self._topics.base}/out/action/{config.name}"
+            topic = self._topics.action(config.name)
         logger.info("action.%s name=%s source=%s", decision, config.name, prediction.source)
         self._orders.put_nowait(_Order(topic, fill(payload, fields), qos, retain, now_s + LATE_S))
         if self._orders.qsize() > _MAX_WAITING:
