@@ -104,7 +104,10 @@ def test_a_machine_is_stopped_while_the_uplink_is_down(local, mosquitto, prefix,
     with uplink, running(agent):
         # the agent has subscribed when a message makes a prediction
         log = agent.folder / "state/predictions.jsonl"
-        wait_until(lambda: "broker.connected host=127.0.0.1" in agent.text(), "local broker")
+        wait_until(
+            lambda: f"broker.connected url=mqtt://127.0.0.1:{local.port} " in agent.text(),
+            "local broker",
+        )
         for row in (good_row, bad_row, bad_row, bad_row, good_row):
             machine.say("press/7", row)
         wait_until(lambda: len(machine.messages) >= 2, "stop and go")

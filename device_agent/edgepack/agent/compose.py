@@ -117,8 +117,8 @@ class Agent:
                 self._topics.info,
                 self._topics.status,
                 self._topics.command("+"),
-                *(self._feeds.filters if self._feeds else ()),
             ],
+            live=self._feeds.filters if self._feeds else (),
             on_connect=self._publisher.connected,
             on_message=self._route,
         )

@@ -64,6 +64,7 @@ class Link:
         topics: This device's topics; the last will goes to `topics.status`. None: no last will.
         client_id: MQTT client id.
         subscriptions: Topic filters, QoS 1.
+        live: Topic filters of what is worth nothing later, QoS 0: no session keeps it.
         on_connect: Run after subscribing, on every connection, while messages come already.
         on_message: Called for every message that no `retained` call waits for.
     """
@@ -75,6 +76,7 @@ class Link:
         client_id: str,
         *,
         subscriptions: Iterable[str],
+        live: Iterable[str] = (),
         on_connect: Callable[[], Awaitable[None]],
         on_message: Callable[[Incoming], None],
     ) -> None:
@@ -82,6 +84,7 @@ class Link:
         self._topics = topics
         self._client_id = self._own_client_id = client_id
         self._subscriptions = [(topic, 1) for topic in subscriptions]
+        self._subscriptions += [(topic, 0) for topic in live]
         self._on_connect = on_connect
         self._on_message = on_message
         self._crowding = Crowding()

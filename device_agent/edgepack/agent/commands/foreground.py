@@ -24,7 +24,11 @@ def run(args: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     config = read_config(args.config)
-    check_files(config.broker)
+    brokers = [config.broker]
+    brokers += [one.broker for one in config.input if one.broker is not None]
+    brokers += [one.broker for one in config.action if one.broker is not None]
+    for broker in brokers:
+        check_files(broker)
     agent = Agent(config)
     gc.freeze()  # modules and classes stay for good: the collector need not walk them
     gc.enable()
