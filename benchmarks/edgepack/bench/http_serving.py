@@ -58,7 +58,7 @@ def measure() -> Figure:
         folder = Path(name)
         keys = keygen(folder / "keys")
         bundles = [write_digits(folder), write_image(folder, keys.release_key)]
-        with agent(folder, bundles) as port, echo() as echo_port:
+        with agent(folder, bundles) as (port, _), echo() as echo_port:
             small = _small(port)
             image, images_echoed, ratio = _image(port, echo_port)
             json = _image_json(port)
@@ -85,8 +85,8 @@ def measure() -> Figure:
 
 
 @contextlib.contextmanager
-def agent(folder: Path, bundles: list[Path]) -> Iterator[int]:
-    """The agent with bundles installed and HTTP on; gives the port.
+def agent(folder: Path, bundles: list[Path]) -> Iterator[tuple[int, int]]:
+    """The agent with bundles installed and HTTP on; gives the port and the process's number.
 
     Raises:
         BenchError: It refused a bundle, or does not get ready.
@@ -110,7 +110,7 @@ def agent(folder: Path, bundles: list[Path]) -> Iterator[int]:
             raise BenchError(f"agent must install {bundle.name}, got: {done.stderr.strip()}")
     with running_agent(config) as process:
         wait_for(port, "/v2/health/ready", lambda: process.poll() is None)
-        yield port
+        yield port, process.pid
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ NAMES: Final = (
     "monitor_cost",
     "agent_footprint",
     "http_serving",
+    "http_beside_mlserver",
     "install_memory",
     "install_time",
     "conversion_time",
