@@ -15,7 +15,8 @@ from edgepack.wire import (
     parse_request,
     parse_truth,
 )
-from edgepack.wire.open_inference import InferAnswer, render_answer
+from edgepack.wire.infer import object_size
+from edgepack.wire.open_inference import InferAnswer, render_answer, render_infer
 from edgepack.wire.topics import MAX_REQUEST_BYTES
 
 VALUES = st.recursive(
@@ -131,3 +132,24 @@ def test_a_response_has_the_form_of_the_protocol():
     } == json.loads(body)
     (body,), _ = render_answer(InferAnswer("digits", "1.0.0", None, outputs))
     assert "id" not in json.loads(body)
+
+
+@pytest.mark.parametrize("data", [b"\0\0\x80?}{", b"}}}}}}}}", b' "\\{{{"', b"12345678"])
+def test_binary_tensors_follow_the_object(data):
+    """MQTT has no header that says where the JSON ends: it ends where its object does."""
+    size = len(data) // 2 * 2
+    tensor = WireTensor("}x{", "INT16", (size // 2,), memoryview(data[:size]))
+    parts, header_bytes = render_infer(InferRequest('a"}', (tensor,), binary=True))
+    payload = b"".join(parts)
+    assert header_bytes == object_size(payload)
+    found = parse_request(payload)
+    assert (('a"}', True), (tensor,)) == ((found.request_id, found.binary), found.tensors)
+
+
+def test_what_follows_an_object_must_belong_to_it():
+    """A flat request has no binary data, and a newline behind it is none."""
+    assert InferRequest(None, None, {"x": 1}) == parse_request(b'{"x": 1}\n')
+    with pytest.raises(WireError, match="a list of inputs"):
+        parse_request(b'{"x": 1}more')
+    with pytest.raises(WireError, match=f"at most {MAX_REQUEST_BYTES} bytes"):
+        parse_request(b"{}" + bytes(MAX_REQUEST_BYTES))

@@ -10,7 +10,7 @@ numpy. Where the extension stands: docs/serving.md.
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from edgepack.trust.errors import DocumentError
@@ -85,6 +85,11 @@ class InferRequest:
     features: Mapping[str, JsonValue] = field(default_factory=dict)
     outputs: tuple[OutputWish, ...] = ()
     binary: bool = False
+
+    def in_json(self) -> "InferRequest":
+        """The same, to be answered in JSON alone."""
+        wishes = tuple(OutputWish(wish.name, binary=False) for wish in self.outputs)
+        return replace(self, outputs=wishes, binary=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class RequestServer:
             if message.is_expired:  # it waited too long behind others
                 logger.info("request.dropped reason=expired topic=%s", message.topic)
                 return
+            if reply.topic == own:
+                request = request.in_json()  # others read `out/prediction`, too
             await self._send(reply.topic, _render(request, prediction), reply.correlation)
         except (WireError, InputError, EngineError, UnknownModelError, BusyError) as exc:
             await self._refuse(reply, request.request_id if request else None, str(exc))
