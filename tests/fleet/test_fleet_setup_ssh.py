@@ -140,8 +140,9 @@ def test_the_life_of_a_device(workstation, device, tmp_path):
     hung = spoil(
         workstation, tmp_path / "h", "import os, sys; 'run' in sys.orig_argv and os._exit(3)"
     )
-    failed = hung.setup(*words, "--refresh", code=8)
-    assert f"{first['release']} is back" in failed["error"]
+    failed = hung.setup(*words, "--refresh", "--timeout", "5", code=8)
+    assert failed["error"].endswith(f"{first['release']} answers again")
+    assert [first["release"]] == device.run("ls /opt/edgepack/releases").stdout.split()
     better = spoil(workstation, tmp_path / "b", "# better")
     upgraded = better.setup(*words, "--refresh")
     assert ("upgraded", True) == (upgraded["result"], upgraded["online"])

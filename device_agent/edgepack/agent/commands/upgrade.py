@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from edgepack.agent.commands.asking import add_json
+from edgepack.agent.commands.asking import add_json, complain
 from edgepack.agent.config import read_config
 from edgepack.agent.errors import UpgradeError
 from edgepack.agent.upgrade.place import Place
@@ -17,7 +17,16 @@ from edgepack.wire.installation import Installation
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of upgrade."""
     parser.add_argument(
-        "folder", type=Path, metavar="WHEELHOUSE", help="folder of wheels with wheelhouse.json"
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="WHEELHOUSE",
+        help="folder of wheels with wheelhouse.json",
+    )
+    parser.add_argument(
+        "--release",
+        metavar="NAME",
+        help="instead of a folder, a release that `edgepack setup` has put there",
     )
     parser.add_argument(
         "--older",
@@ -61,6 +70,9 @@ def add_selfcheck(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upgrade."""
+    if (args.folder is None) == (args.release is None):
+        complain("name either a WHEELHOUSE or --release NAME")
+        return 2
     from edgepack.agent.upgrade.service import service_of
     from edgepack.agent.upgrade.upgrade import Patience, Upgrader
 
@@ -87,7 +99,10 @@ def run(args: argparse.Namespace) -> int:
     with place.alone() as alone:
         if not alone:
             raise UpgradeError("another upgrade is under way")
-        done = upgrader.run(args.folder, older=args.older)
+        if args.folder is not None:
+            done = upgrader.run(args.folder, older=args.older)
+        else:
+            done = upgrader.adopt(args.release)
     if args.json:
         print(json.dumps({"old": done.old, "new": done.new, "watched": done.watched}))
     elif done.old == done.new:

@@ -112,6 +112,29 @@ class Upgrader:
         self._tell(f"edgepack {house.version}: {len(house.wheels)} wheels, signed")
         make_release(place, new, folder, house)
         self._tell(f"{place.release(new)}: made")
+        return self._change(old, new)
+
+    def adopt(self, new: str) -> Done:
+        """Upgrade to a release that lies there whole, as `edgepack setup` makes one as root.
+
+        Args:
+            new: The release's name.
+
+        Raises:
+            EdgepackError: It is not whole, or did not do well; the old one runs.
+        """
+        place = self._place
+        self._settle_running()
+        old = place.current()
+        if new == old:
+            return Done(old=old, new=new)
+        if Path(new).name != new or place.origin(new) is None:
+            raise UpgradeError(f"{place.installation.releases} holds no whole release {new!r}")
+        return self._change(old, new)
+
+    def _change(self, old: str, new: str) -> Done:
+        """Check a release that is made, and let it run where it does well."""
+        place = self._place
         passed = ask_release(place, new, self._config, self._config_path)
         self._tell(f"checked: agent.toml, state, {passed.models} models on their golden samples")
         attempt = Attempt(old=old, new=new, keeps_state=passed.changes_state)

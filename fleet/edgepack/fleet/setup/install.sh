@@ -1,17 +1,18 @@
 #!/bin/sh
 # Installs the edgepack agent from this folder, without a network. Written by `edgepack`.
 #
-#   sh install.sh [--id ID] [--python PROGRAM] [--replace-config] [--no-start]      as root
+#   sh install.sh [--id ID] [--python PROGRAM] [--replace-config] [--no-start] [--wait SECONDS]   as root
 #
 # Run again it changes only what is different: agent.toml, root.json and the state that are there stay
-# (--replace-config: agent.toml of this folder counts). What starts no more is taken back.
+# (--replace-config: agent.toml of this folder counts). Where an agent runs, it tries the new version as
+# `edgepack-agent upgrade` does, for --wait seconds, and takes it back when it does not do well.
 # Exit codes: 0 done, 2 usage or agent.toml, 8 this machine is no place for it, 9 disk.
 set -eu
 umask 022
 LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}
 export LC_ALL PATH
 
-id= python= replace_config= start=yes
+id= python= replace_config= start=yes wait=120
 base=/opt/edgepack etc=/etc/edgepack state=/var/lib/edgepack
 unit=/etc/systemd/system/edgepack-agent.service
 restart= made=
@@ -23,6 +24,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --id) id=${2:?--id needs a value}; shift ;;
     --python) python=${2:?--python needs a value}; shift ;;
+    --wait) wait=${2:?--wait needs a value}; shift ;;
     --replace-config) replace_config=yes ;;
     --no-start) start= ;;
     *) fail 2 "unknown option $1" ;;
@@ -39,6 +41,9 @@ case $release in
 esac
 case $id in
 *[!A-Za-z0-9_-]*) fail 2 "--id must be of A-Z a-z 0-9 _ -, got '$id'" ;;
+esac
+case $wait in
+'' | *[!0-9]*) fail 2 "--wait must be whole seconds, got '$wait'" ;;
 esac
 [ ! -L "$base/trying" ] || fail 8 "an interrupted upgrade is undecided: systemctl restart edgepack-agent"
 if [ -n "$start" ] && [ ! -d /run/systemd/system ]; then
@@ -168,10 +173,26 @@ make_unit() {
     rm -f "$base/.unit"
 }
 
+lock() {
+    command -v flock >/dev/null 2>&1 || return 0
+    flock -n 9 || fail 8 "another installation or upgrade is under way"
+}
+
+try_release() { # the agent that runs sees to it, and has the lock meanwhile
+    exec 9>&-
+    if "$base/current/bin/edgepack-agent" upgrade --release "$release" --wait "$wait" >&2; then
+        restart=
+    else
+        code=$?
+        [ "$(readlink "$base/current")" = "releases/$release" ] || rm -rf "$base/releases/$release"
+        exit "$code"
+    fi
+    exec 9>"$base/upgrade.lock"
+    lock
+}
+
 switch() {
-    before=$(readlink "$base/current" || true)
     link "releases/$release" "$base/current"
-    [ "$before" = "releases/$release" ] || restart=yes
     [ "$(readlink /usr/local/bin/edgepack-agent || true)" = "$base/current/bin/edgepack-agent" ] \
         || link "$base/current/bin/edgepack-agent" /usr/local/bin/edgepack-agent
 }
@@ -183,11 +204,6 @@ start_agent() {
     elif systemctl restart edgepack-agent 9>&- >&2; then
         told service started
     else
-        if [ -n "$before" ] && [ "$before" != "releases/$release" ]; then
-            link "$before" "$base/current"
-            systemctl restart edgepack-agent 9>&- >&2 || true
-            fail 8 "the new agent does not start; ${before##*/} is back: journalctl -u edgepack-agent"
-        fi
         fail 8 "the agent does not start: journalctl -u edgepack-agent"
     fi
 }
@@ -204,10 +220,13 @@ prune() { # the release that runs and the one before it stay
 make_user
 make_folders
 exec 9>"$base/upgrade.lock"
-if command -v flock >/dev/null 2>&1; then
-    flock -n 9 || fail 8 "another installation or upgrade is under way"
-fi
+lock
+before=$(readlink "$base/current" || true)
 make_release
+if [ -n "$start" ] && [ -n "$before" ] && [ "$before" != "releases/$release" ] \
+    && systemctl is-active --quiet edgepack-agent 9>&-; then
+    try_release
+fi
 configure
 make_unit
 switch

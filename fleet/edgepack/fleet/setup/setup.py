@@ -133,6 +133,7 @@ class _HostSetup:
             raise InstallError(f"files cannot be put there: {_last(sent)}")
         assert facts.python is not None
         words = ["sh", f"{place}/install.sh", "--python", facts.python.path, "--replace-config"]
+        words += ["--wait", str(max(1, round(self._options.timeout_s)))]
         if not self._options.start:
             words.append("--no-start")
         try:
@@ -141,7 +142,7 @@ class _HostSetup:
         finally:
             await asyncio.shield(ssh.run(*_as_root(facts), "rm", "-rf", place))
         if done.code != 0:
-            raise InstallError(_last(done).removeprefix("install.sh: error: "))
+            raise InstallError(_last(done).rpartition(": error: ")[2])
         return {line.replace("\t", " ") for line in done.stdout.splitlines()}
 
     async def _wait(self, ssh: Ssh, facts: Facts, config: AgentToml) -> None:
