@@ -8,6 +8,7 @@ FleetError
     ├── WheelError           (7) pip gets no wheels for that platform
     ├── UnfitError           (8) the host is no place for an agent, and why
     ├── InstallError         (8) the installation failed there
+    ├── FullError            (9) the host's disk does not take it
     └── OfflineError         (7) it is installed, and does not reach the broker
 """
 
@@ -54,6 +55,12 @@ class InstallError(SetupError):
     """What runs on the host failed."""
 
     exit_code: ClassVar[int] = 8
+
+
+class FullError(SetupError):
+    """The host's disk does not take what belongs there."""
+
+    exit_code: ClassVar[int] = 9
 
 
 class OfflineError(SetupError):

@@ -15,7 +15,15 @@ from edgepack.fleet.setup.decide import (
     shortcomings,
     space_shortcoming,
 )
-from edgepack.fleet.setup.errors import InstallError, OfflineError, ReachError, UnfitError
+from edgepack.fleet.setup.errors import (
+    FullError,
+    InstallError,
+    OfflineError,
+    ReachError,
+    SettingsError,
+    SetupError,
+    UnfitError,
+)
 from edgepack.fleet.setup.folder import InstallFolder, install_folder
 from edgepack.fleet.setup.hosts import Host
 from edgepack.fleet.setup.options import SetupOptions
@@ -26,6 +34,8 @@ from edgepack.fleet.setup.wheels import WheelSet, WheelShop
 from edgepack.trust.errors import EdgepackError
 from edgepack.wire.device_id import default_device_id
 
+# What `install.sh` and the agent there say by their exit codes, besides InstallError's.
+_ENDED_WITH: dict[int, type[SetupError]] = {2: SettingsError, 9: FullError}
 _UPLOAD_S = 3600.0
 _INSTALL_S = 1800.0
 _LOOK_S = 0.5
@@ -142,7 +152,8 @@ class _HostSetup:
         finally:
             await asyncio.shield(ssh.run(*_as_root(facts), "rm", "-rf", place))
         if done.code != 0:
-            raise InstallError(_last(done).rpartition(": error: ")[2])
+            kind = _ENDED_WITH.get(done.code, InstallError)
+            raise kind(_last(done).rpartition(": error: ")[2])
         return {line.replace("\t", " ") for line in done.stdout.splitlines()}
 
     async def _wait(self, ssh: Ssh, facts: Facts, config: AgentToml) -> None:
