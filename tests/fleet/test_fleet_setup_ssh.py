@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.agent_process import wait_until
 from support.brokers import Mosquitto, running
 from support.ssh_device import PI, SshDevice, require_ssh_devices, write_dependencies
 
@@ -167,11 +168,11 @@ def test_one_host_that_fails_stops_no_other(workstation, device, tmp_path):
         done = workstation.setup(f"{PI}@{poor.name}", "away", *words, code=8)
     finally:
         poor.stop()
-    assert {"pi@press-7": 0, "pi@press-8": 8, "away": 7} == {
+    assert {f"{PI}@press-7": 0, f"{PI}@press-8": 8, "away": 7} == {
         host: one["exit_code"] for host, one in done.items()
     }
-    assert ("installed", True) == (done["pi@press-7"]["result"], done["pi@press-7"]["online"])
-    assert "neither root nor sudo" in done["pi@press-8"]["error"]
+    assert ("installed", True) == (done[f"{PI}@press-7"]["result"], done[f"{PI}@press-7"]["online"])
+    assert "neither root nor sudo" in done[f"{PI}@press-8"]["error"]
     assert "refused" in done["away"]["error"]
 
 
@@ -211,8 +212,12 @@ def test_a_stick(workstation, device, keys, tmp_path):
     name = default_device_id(device.name, device.machine_id)
     assert text.startswith(f'device = "{name}"\n')
     assert f'url = "{workstation.broker.url}"' in text
-    status = json.loads(device.run("edgepack-agent status --json").stdout)
-    assert (name, True) == (status["device"], status["running"])
+
+    def status() -> dict[str, Any] | None:
+        found = json.loads(device.run("edgepack-agent status --json").stdout)
+        return found if found["running"] else None
+
+    assert name == wait_until(status, "the agent answers")["device"]
     again = device.run(f"sh {stick}/install.sh")
     assert (0, True) == (again.returncode, "config\tunchanged" in again.stdout)
 

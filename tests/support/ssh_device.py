@@ -21,7 +21,7 @@ from support import device_systemctl
 from support.agent_process import wait_until
 
 LOOPBACK = "127.0.0.1"
-PI = "pi"  # a user with sudo, as on a Raspberry Pi
+PI = "edgepack-pi"  # a user with sudo, as a Raspberry Pi has one
 _START = """set -eu
 mount -t tmpfs device "$1"
 mkdir "$1/upper" "$1/work" "$1/top"

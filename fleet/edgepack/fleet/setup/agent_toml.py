@@ -28,11 +28,13 @@ class AgentToml:
     Attributes:
         text: The whole file.
         device: The device's id; None where the host name is it.
+        has_broker: Whether it names a broker.
         changed: Names of the keys that are new or different, such as `broker.url`.
     """
 
     text: str
     device: str | None
+    has_broker: bool
     changed: tuple[str, ...]
 
 
@@ -81,6 +83,7 @@ def agent_toml(
     return AgentToml(
         text=tomlkit.dumps(document) if changed or old is None else (old or b"").decode(),
         device=None if device is None else str(device),
+        has_broker="url" in document.get("broker", {}),
         changed=tuple(changed),
     )
 

@@ -161,13 +161,12 @@ class _HostSetup:
         self._say("waits for it to come online")
         deadline = time.monotonic() + self._options.timeout_s
         words = (*_as_root(facts), "/usr/local/bin/edgepack-agent", "status", "--json")
-        has_broker = "\n[broker]" in config.text
         status: dict[str, object] = {}
         while True:
             answer = await ssh.run(*words)
             if answer.code == 0:
                 status = _json(answer.stdout)
-            if status.get("running") and (status.get("connected") or not has_broker):
+            if status.get("running") and (status.get("connected") or not config.has_broker):
                 self._know(online=bool(status.get("connected")))
                 return
             if time.monotonic() > deadline:
