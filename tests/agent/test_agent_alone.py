@@ -139,8 +139,10 @@ def test_what_it_imports(agent, bundle):
         "pyarrow",
         "scipy",
         "cryptography",
+        "h11",
     }
     assert set() == unwanted & roots
+    assert [] == [name for name in modules if name.startswith("edgepack.agent.serve.http")]
     ours = {".".join(name.split(".")[:2]) for name in modules if name.startswith("edgepack.")}
     expected = {
         f"edgepack.{name}" for name in ("agent", "bundle", "monitor", "runtime", "trust", "wire")

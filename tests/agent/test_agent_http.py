@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from support.agent_process import wait_until
 from support.http_here import http_here
 from support.tiny_bundle import tiny_model, write_tiny_bundle
 from tritonclient.utils import InferenceServerException
+
+from edgepack.wire.infer import Truth
 
 X = np.random.default_rng(3).normal(size=(2, 4)).astype(np.float32)
 
@@ -82,6 +85,44 @@ def test_a_request_may_be_compressed(client, compression):
     """What a client compresses is taken."""
     answer = client.infer("tiny", [tensor(binary=True)], request_compression_algorithm=compression)
     assert (2, 3) == answer.as_numpy("probabilities").shape
+
+
+class Mirror:
+    """A challenger that only remembers."""
+
+    def __init__(self):
+        self.seen = []
+
+    def offer(self, inputs, outputs):
+        self.seen.append((inputs, outputs))
+
+    def metrics(self):
+        return {"shadow_version": "2.0.0", "shadow_requests": len(self.seen)}
+
+    def stop(self):
+        pass
+
+
+def test_what_follows_a_prediction_follows_over_http(bundle):
+    """A challenger sees inputs and outputs, listeners the prediction, and the id joins a truth."""
+    with http_here() as here:
+        served = here.put("tiny", bundle)
+        mirror, heard = Mirror(), []
+        here.registry.mirrors["tiny"] = mirror
+        here.inference.listeners.append(heard.append)
+        client = triton.InferenceServerClient(f"127.0.0.1:{here.port}")
+        client.infer("tiny", [tensor(binary=True)], request_id="a7")
+        client.close()
+        wait_until(lambda: mirror.seen, "the challenger sees it")
+        ((inputs, outputs),) = mirror.seen
+        np.testing.assert_array_equal(X, inputs["x"])
+        assert {"label", "probabilities"} == set(outputs)
+        assert [("tiny", "a7", False)] == [(p.model, p.request_id, p.is_told) for p in heard]
+        label = str(outputs["label"][0])
+        assert here.call(lambda: served.truth(Truth("a7", label, None)))
+        metrics = here.ask("GET", "/metrics")[1].decode()
+        assert 'edgepack_shadow_requests_total{model="tiny",version="1.0.0"} 1' in metrics
+        assert 'edgepack_model_accuracy_ratio{model="tiny",version="1.0.0"} 1.0' in metrics
 
 
 def test_a_foreign_client_shows_our_errors(client):
