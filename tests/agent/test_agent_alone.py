@@ -148,6 +148,7 @@ def test_what_it_imports(agent, bundle):
         f"edgepack.{name}" for name in ("agent", "bundle", "monitor", "runtime", "trust", "wire")
     }
     assert expected == ours
+    assert not [name for name in modules if name.startswith("edgepack.agent.feed")]
 
 
 @pytest.mark.parametrize("is_running", [False, True])

@@ -10,8 +10,12 @@ from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 from edgepack.trust import PrivateKey, keygen
 
 ZIGBEE = """
+[log]
+predictions = true
+flush_s = 0.1
+
 [predictions]
-publish = "all"
+interval_s = 3600
 
 [[input]]
 model = "tiny"
@@ -36,6 +40,23 @@ def z2m(number, *, temperature=21.5, quality=102, contact=True):
         "update": {"installed_version": 16777241, "state": "idle"},
         "n": number,
     }
+
+
+def another(label):
+    """A message that the model answers otherwise, and how."""
+    for quality in range(-50_000, 50_000, 100):
+        message = z2m(3, quality=quality)
+        x = np.array([[294.65, 0, quality / 100, 1]], np.float32)
+        found = tiny_model().predict(x)["label"][0]
+        if found != label:
+            return message, found
+    raise AssertionError("the model knows one answer only")
+
+
+def request_ids(agent):
+    """Of the predictions that the device's log holds."""
+    log = agent.folder / "state/predictions.jsonl"
+    return [json.loads(line)["request_id"] for line in log.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +94,15 @@ def test_a_sensors_messages_become_predictions(mosquitto, prefix, keys, tmp_path
             "figures",
         )
         assert "reason=not_json" in agent.text()
+        # a change within the hour is told when the agent stops
+        last, label = another(found[0]["label"])
+        operator.publish(f"{prefix}-z2m/press-7", json.dumps(last).encode())
+        wait_until(lambda: "3" in request_ids(agent), "the last prediction")
+        assert 2 == len(operator.documents(topic))
+        assert 0 == agent.stop()
+        wait_until(lambda: len(operator.documents(topic)) >= 3, "last words")
+        told = operator.documents(topic)[2]
+        assert (label, "press-7", "3") == (told["label"], told["source"], told["request_id"])
     operator.close()
 
 

@@ -1,6 +1,7 @@
 """A device whose uplink is down: sensors and actions work on a local broker, reports wait."""
 
 import json
+import socket
 import threading
 
 import numpy as np
@@ -16,6 +17,9 @@ from edgepack.trust import PrivateKey, keygen
 CONFIG = """
 [predictions]
 interval_s = 0
+
+[http]
+socket = "http.sock"
 
 [log]
 predictions = true
@@ -74,6 +78,15 @@ def local(tmp_path):
     broker.stop()
 
 
+def metrics_of(door):
+    """What Prometheus would read."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(door))
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        with client.makefile("rb") as answer:
+            return answer.read().decode()
+
+
 def rows():
     """Two rows of features by class of the tiny model: what it answers for them."""
     x = np.random.default_rng(5).normal(size=(64, 4)).astype(np.float32).round(3)
@@ -116,6 +129,13 @@ def test_a_machine_is_stopped_while_the_uplink_is_down(local, mosquitto, prefix,
             (topic, payload.decode() if payload == b"go" else json.loads(payload))
             for topic, payload in machine.messages
         ]
+        labels = '{model="tiny",version="1.0.0"}'
+        expected = {
+            f"edgepack_input_messages_total{labels} 5",
+            f"edgepack_actions_total{labels} 2",
+        }
+        door = agent.folder / "http.sock"
+        wait_until(lambda: expected <= set(metrics_of(door).splitlines()), "figures")
         is_down.clear()
         topic = operator.topics.prediction("tiny")
         wait_until(lambda: len(operator.documents(topic)) >= 3, "history", 120)

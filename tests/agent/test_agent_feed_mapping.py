@@ -238,6 +238,8 @@ def test_a_message_may_hold_a_block_of_samples():
     ]
     with pytest.raises(MessageError, match="as many samples as one another"):
         take(made, {"ax": [1, 2], "ay": [1]}, topic="t")
+    ((window,),) = rows(made, {"ax": [8, 9], "ay": 5}, topic="t")  # one value for a whole block
+    assert [[6, 0], [7, 0], [8, 5], [9, 5]] == window
 
 
 @pytest.mark.parametrize(

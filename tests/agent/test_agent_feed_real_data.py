@@ -1,13 +1,16 @@
 """Real data as a sensor would send it: the same predictions as on what a file holds."""
 
 import json
+import os
 import socket
 import subprocess
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.agent_process import AgentProcess, wait_until
 from support.har_bundle import CHANNELS, LENGTH, write_har_bundle
+from support.image_bundle import colour_images, write_image_bundle
 
 from edgepack.agent.config.inputs import FeatureConfig, InputConfig, WindowConfig
 from edgepack.agent.feed.mapping import Mapper, Message
@@ -187,6 +190,10 @@ stream = "phone"
 window = { stride = 64, rate_hz = 50, time = "t" }
 
 [[input]]
+model = "colours"
+files = { path = "spool", settle_s = 0, poll_s = 0.1 }
+
+[[input]]
 model = "machines"
 name = "mill"
 stdin = true
@@ -201,13 +208,20 @@ Type = { path = "kind", map = { low = "L", medium = "M", high = "H" } }
 """
 
 
-def test_a_device_without_any_broker_is_fed_lines(har, machines, keys, tmp_path):
-    """Rows on standard input, a 50 Hz stream on a socket; the log has what each became."""
+def test_a_device_without_any_broker_is_fed(har, machines, keys, tmp_path):
+    """Rows on standard input, a 50 Hz stream on a socket, images in a folder; all are logged."""
     har_path, windows, _ = har
     machines_path, rows = machines
     windows, rows = windows[:12], rows.iloc[::400]
     agent = AgentProcess(tmp_path / "device", keys, None, feed=END_TO_END)
-    for path in (har_path, machines_path):
+    images, colours = colour_images(3, side=12, seed=7)
+    spool = tmp_path / "device/spool"
+    spool.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(spool / f"{number}.png")
+        os.utime(spool / f"{number}.png", (number, number))
+    key = PrivateKey.load(keys.release_key)
+    for path in (har_path, machines_path, write_image_bundle(tmp_path, key=key)):
         done = agent.command("install", str(path))
         assert 0 == done.returncode, done.stderr
     try:
@@ -238,6 +252,10 @@ def test_a_device_without_any_broker_is_fed_lines(har, machines, keys, tmp_path)
             labels = model.predict(batch(rows, model.contract))["label"]
         expected = [str(label) for label in labels]
         assert expected == [one["label"] for one in logged("machines")]
+        wait_until(lambda: len(logged("colours")) == len(colours), "all images", 60)
+        assert [(f"{number}.png", colour) for number, colour in enumerate(colours)] == [
+            (one["request_id"], one["label"]) for one in logged("colours")
+        ]
         assert "reason=not_json" in agent.text()
         assert 0 == agent.stop()
     finally:

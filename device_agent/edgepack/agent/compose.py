@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_S = 5.0
 _SERVE_FIRST_S = 1.0
-_LAST_WORDS_S = 2.0
+_LAST_WORDS_S = 5.0
 _SETTLE_S = 0.2  # whoever waited for the device is answered before it sees to anything else
 
 
@@ -147,7 +147,7 @@ class Agent:
 
         feeds = Feeds(config, self._topics, self._inference, self._publisher.notice)
         self._registry.changed.append(feeds.model_changed)
-        self._publisher.input_figures = feeds.figures
+        self._registry.input_figures = feeds.figures
         return feeds
 
     async def start(self) -> None:

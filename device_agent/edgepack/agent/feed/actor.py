@@ -101,7 +101,7 @@ class Actor:
             retain = retain if reset.retain is None else reset.retain
         if topic is None:
             topic = self._topics.action(config.name)
-        logger.info("action.%s name=%s source=%s", decision, config.name, prediction.source)
+        logger.info("action.%s name=%s source=%r", decision, config.name, prediction.source)
         self._orders.put_nowait(_Order(topic, fill(payload, fields), qos, retain, now_s + LATE_S))
         if self._orders.qsize() > _MAX_WAITING:
             self._orders.get_nowait()

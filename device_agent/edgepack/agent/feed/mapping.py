@@ -258,9 +258,10 @@ def _chosen(
 
 
 def _rows(values: Mapping[str, _Value]) -> Rows:
-    """Samples by channels: every value is one number, or a list of as many."""
-    lists = [value if isinstance(value, list) else [value] for value in values.values()]
-    if len({len(each) for each in lists}) != 1 or not lists[0]:
+    """Samples by channels: every value is a list of as many, or one number for all of them."""
+    count = max((len(value) for value in values.values() if isinstance(value, list)), default=1)
+    lists = [value if isinstance(value, list) else [value] * count for value in values.values()]
+    if any(len(each) != count for each in lists) or not count:
         raise MessageError("wrong_value", "features must have as many samples as one another")
     for each in lists:
         if not all(isinstance(item, int | float) for item in each):

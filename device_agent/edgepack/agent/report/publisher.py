@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,6 @@ class Publisher:
         self.link: Link | None = None  # set by compose: the two need each other
         self.sender: Sender | None = None
         self.chain: Chain | None = None
-        self.input_figures: Callable[[str], Mapping[str, Scalar | None]] = lambda _: {}
 
     # What the installer tells: edgepack.agent.install.apply.Announcer
 
@@ -228,7 +227,7 @@ class Publisher:
                 fields = {
                     **served.metrics(),
                     **(mirror.metrics() if mirror else {}),
-                    **self.input_figures(name),
+                    **self._registry.input_figures(name),
                 }
                 self._put(self._topics.metrics(name), fields, Rank.METRIC)
                 latest = served.latest.fields() if served.latest else {}

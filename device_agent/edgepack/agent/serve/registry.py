@@ -60,6 +60,7 @@ class Registry:
 
     Attributes:
         mirrors: Challengers by the name of the model beside them.
+        input_figures: Flat figures of what feeds a model and follows from it, by its name.
         changed: Each is called with the name of a model that answers anew, or no longer.
         distrusts_disk: After an unclean stop: what is mapped is hashed before it is used. The
             rest is read, and what is read is always hashed.
@@ -71,6 +72,7 @@ class Registry:
         self._trusted_truths = trusted_truths
         self._served: dict[str, ServedModel] = {}
         self.mirrors: dict[str, Mirror] = {}
+        self.input_figures: Callable[[str], Mapping[str, Scalar | None]] = lambda _: {}
         self.changed: list[Callable[[str], None]] = []
         self.executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="infer")
 

@@ -36,6 +36,13 @@ _MODEL_COUNTERS: Final = {
     "shadow_requests": ("edgepack_shadow_requests_total", "Requests that the challenger saw."),
     "shadow_dropped": ("edgepack_shadow_dropped_total", "Requests it had no time for."),
     "shadow_errors": ("edgepack_shadow_failures_total", "Requests it failed to answer."),
+    "input_messages": ("edgepack_input_messages_total", "Messages of configured inputs."),
+    "input_predictions": ("edgepack_input_predictions_total", "Predictions made of them."),
+    "input_rejected": ("edgepack_input_rejected_total", "Messages that could not be used."),
+    "input_dropped": ("edgepack_input_dropped_total", "Messages that came too fast."),
+    "input_gaps": ("edgepack_input_gaps_total", "Windows begun anew for missing samples."),
+    "actions": ("edgepack_actions_total", "Messages that actions published."),
+    "actions_lost": ("edgepack_actions_lost_total", "Messages that no broker took in time."),
 }
 _MODEL_GAUGES: Final = {
     "coverage": ("edgepack_model_truth_coverage_ratio", "Truths by requests."),
@@ -100,6 +107,7 @@ class Metrics:
             figures = dict(served.standing())
             if name in mirrors:
                 figures |= mirrors[name].metrics()
+            figures |= self._catalog.registry.input_figures(name)
             _say(text, figures, _MODEL_GAUGES, _MODEL_COUNTERS, labels)
             _say_latency(text, served, labels)
         return Response(status=200, body=(text.render(),), content_type=CONTENT_TYPE)
