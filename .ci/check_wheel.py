@@ -67,7 +67,7 @@ def try_agent(folder: Path, bundle: Path) -> str:
     config = folder / "agent.toml"
     config.write_text(
         f'device = "wheel"\nstate = "{folder}/state"\nroot = "{folder}/keys/root.json"\n'
-        "[probation]\nseconds = 1\n"
+        '[http]\nlisten = "127.0.0.1:0"\n[probation]\nseconds = 1\n'
     )
     agent = subprocess.Popen([command, "run", "--config", config])
     try:

@@ -450,6 +450,21 @@ def test_more_connections_than_allowed_are_told_so(bundle):
         assert read_all(doors[0]).startswith(b"HTTP/1.1 200 ")
 
 
+def test_bodies_have_a_bound_together(bundle):
+    """Large bodies that are begun and never ended must not fill a device's memory."""
+    with http_here(max_body_mb=0.1) as here, contextlib.ExitStack() as stack:
+        here.put("tiny", bundle)
+        start = head("Content-Length: 100000") + b" " * 90_000
+        for _ in range(4):
+            stack.enter_context(here.dial()).sendall(start)
+        traffic = here.service.server.traffic
+        wait_until(lambda: traffic.held_bytes == 360_000, "four bodies are there")
+        assert talk(here, start).startswith(b"HTTP/1.1 503 ")
+        assert 200 == here.ask("POST", INFER, {"inputs": [X]})[0]
+        stack.close()
+        wait_until(lambda: traffic.held_bytes == 0, "all is free again")
+
+
 def test_a_thousand_parallel_requests(bundle):
     """Each gets an answer or a clear refusal, and nothing is left behind."""
     with http_here(max_connections=1000, pending=64) as here, contextlib.ExitStack() as stack:

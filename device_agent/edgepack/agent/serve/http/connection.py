@@ -64,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._answerer: Answerer | None = None
         self._chunks: list[bytes | bytearray] = []
         self._received = 0
+        self._held = 0
         self._task: asyncio.Task[None] | None = None
         self._is_paused = False
         self._can_write = True
@@ -119,6 +120,8 @@ class Connection(asyncio.Protocol):
         """It is over; a model that runs goes on, and its answer goes nowhere."""
         self._transport = None
         self._chunks = []
+        if self._task is None:
+            self._release()
         self._door.left(self)
 
     def pause_writing(self) -> None:
@@ -220,7 +223,18 @@ class Connection(asyncio.Protocol):
     def _keep(self, data: bytes | bytearray) -> None:
         self._received += len(data)
         self._check_length(self._received)
+        traffic = self._door.traffic
+        if traffic.held_bytes + len(data) > self._limits.max_held_bytes:
+            raise HttpError(
+                503, "bodies of others take all the room", headers=((b"Retry-After", b"1"),)
+            )
+        traffic.held_bytes += len(data)
+        self._held += len(data)
         self._chunks.append(data)
+
+    def _release(self) -> None:
+        self._door.traffic.held_bytes -= self._held
+        self._held = 0
 
     def _check_length(self, size: int) -> None:
         if size > self._limits.max_body_bytes:
@@ -246,6 +260,7 @@ class Connection(asyncio.Protocol):
             logger.exception("http.defect target=%s", request.head.target[:200])
             response = error_response(HttpError(500, "the device failed; its log tells why"))
         self._task = None
+        self._release()
         if self._transport is None:
             return
         self._send(response)
@@ -304,6 +319,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: HttpError) -> None:
         """Answer before the request is all there, and end the connection."""
         self._chunks = []
+        self._release()
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.abort()
             return

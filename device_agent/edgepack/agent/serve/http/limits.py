@@ -31,3 +31,8 @@ class HttpLimits:
     write_s: float = 30.0
     linger_s: float = 2.0
     sweep_s: float = 1.0
+
+    @property
+    def max_held_bytes(self) -> int:
+        """What the bodies of all connections may take together."""
+        return 4 * self.max_body_bytes

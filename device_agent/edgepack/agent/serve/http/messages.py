@@ -90,11 +90,13 @@ class Traffic:
         answers: HTTP status → how many answers had it.
         open_connections: Now.
         refused_connections: Because there were too many.
+        held_bytes: Of bodies that are coming or being answered, now.
     """
 
     answers: dict[int, int] = field(default_factory=dict)
     open_connections: int = 0
     refused_connections: int = 0
+    held_bytes: int = 0
 
     def answered(self, status: int) -> None:
         """Count an answer."""
