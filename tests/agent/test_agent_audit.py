@@ -109,8 +109,11 @@ def test_what_ran_is_proved_from_the_broker_and_offline(
         last["self_test"]["rows"],
     )
     assert 1 == len(last["signers"])
-    flat = operator.documents(operator.topics.event("transition"))[-1]
-    assert last["number"] == flat["number"]
+
+    def flat():
+        return operator.documents(operator.topics.event("transition"))[-1]["number"]
+
+    wait_until(lambda: last["number"] == flat(), "the same event unsigned")
 
     broker = ["--device", "d1", "--prefix", prefix, "--broker", mosquitto.url]
 

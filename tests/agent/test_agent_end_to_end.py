@@ -12,6 +12,8 @@ import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
 from support.agent_process import AgentProcess, Operator, running, wait_until
+from support.brokers import Embedded, Mosquitto
+from support.brokers import running as running_broker
 from support.tiny_bundle import FEATURES, tiny_model, write_tiny_bundle
 
 from edgepack.trust import PrivateKey, keygen
@@ -33,9 +35,19 @@ def release(keys):
 
 
 @pytest.fixture
-def broker(own_broker):
+def kind(request):
+    """Which broker; what it does not matter to is tried with one."""
+    return getattr(request, "param", "mosquitto")
+
+
+each_broker = pytest.mark.parametrize("kind", ["embedded", "mosquitto"], indirect=True)
+
+
+@pytest.fixture
+def broker(kind, tmp_path):
     """A broker that this test alone uses, and may restart."""
-    return own_broker
+    with running_broker(Embedded() if kind == "embedded" else Mosquitto(tmp_path)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -66,6 +78,7 @@ def deploy(operator, path, **options):
     return model
 
 
+@each_broker
 def test_from_desired_state_to_answer(operator, agent, bundle):
     """A deployed bundle is fetched over MQTT, tested, switched to, answers, and is confirmed."""
     model = deploy(operator, bundle)
@@ -90,6 +103,7 @@ def test_from_desired_state_to_answer(operator, agent, bundle):
     assert 0 < event["p50_low_ms"] <= event["p50_ms"] <= event["p50_high_ms"]
 
 
+@each_broker
 def test_it_says_what_it_is(operator, agent):
     """Status and information are retained and complete."""
     wait_until(lambda: operator.documents(operator.topics.info), "info")
@@ -125,12 +139,13 @@ def test_metrics_and_accuracy_from_truths(operator, agent, bundle):
     ]
     assert with_latency
     assert all(0 < d["latency_p50_ms"] <= d["latency_p99_ms"] for d in with_latency)
-    agent_figures = operator.documents(operator.topics.agent)[-1]
-    assert agent_figures["memory_bytes"] > 2e7
-    latest = operator.documents(operator.topics.latest("tiny"))[-1]
-    assert label == latest["label"]
+    figures = wait_until(lambda: operator.documents(operator.topics.agent), "the agent's own")[-1]
+    assert figures["memory_bytes"] > 2e7
+    latest = wait_until(lambda: operator.documents(operator.topics.latest("tiny")), "the latest")
+    assert label == latest[-1]["label"]
 
 
+@each_broker
 def test_wrong_requests_get_an_error_and_hurt_nobody(operator, agent, bundle):
     """Errors of callers are answered, and never count against the model."""
     deploy(operator, bundle)
@@ -201,7 +216,8 @@ def test_an_upgrade_drops_no_request(operator, agent, bundle, tmp_path, release)
     finally:
         stop.set()
         sender.join()
-    operator.wait_answer(sent[-1])
+    for request_id in sent:
+        operator.wait_answer(request_id)
     answers = {
         d["request_id"]: d
         for d in operator.documents(operator.topics.prediction("tiny"))
@@ -211,6 +227,7 @@ def test_an_upgrade_drops_no_request(operator, agent, bundle, tmp_path, release)
     assert {"1.0.0", "1.1.0"} == {answers[i]["model_version"] for i in sent}
 
 
+@each_broker
 def test_a_desired_state_that_is_not_for_us_is_refused(operator, agent, bundle, keys):
     """A wrong key, another device's state, a replay and an expired one change nothing."""
     model = deploy(operator, bundle)
@@ -243,6 +260,7 @@ def test_an_expired_state_starts_no_install(operator, agent, bundle):
     assert {} == operator.model()
 
 
+@each_broker
 def test_removing_a_model(operator, agent, bundle, tmp_path):
     """A model that is no longer desired stops, and its files go."""
     deploy(operator, bundle)
@@ -298,6 +316,7 @@ def test_after_a_restart_it_serves_without_the_network(
     assert expected_label() == operator.ask("again", ROW)["label"]
 
 
+@each_broker
 def test_a_broker_restart_is_survived(operator, agent, bundle, broker):
     """The agent reconnects by itself and says its state anew."""
     deploy(operator, bundle)
@@ -311,7 +330,6 @@ def test_a_broker_restart_is_survived(operator, agent, bundle, broker):
     assert 0 == agent.stop()
 
 
-@pytest.mark.parametrize("own_broker", ["mosquitto"], indirect=True)  # the other has no MQTT 5
 def test_a_reply_goes_to_the_response_topic(broker, keys, agent, bundle):
     """An Open Inference Protocol request over MQTT 5 is answered in kind, with its correlation."""
     operator = Operator(broker.port, keys, protocol=mqtt.MQTTv5)
@@ -347,6 +365,7 @@ def test_a_reply_goes_to_the_response_topic(broker, keys, agent, bundle):
         operator.close()
 
 
+@each_broker
 def test_retained_requests_are_dropped(operator, agent, bundle):
     """A request that the broker kept would be answered after every reconnect."""
     deploy(operator, bundle)
@@ -464,7 +483,8 @@ def test_a_less_accurate_version_goes_by_trusted_truths(operator, broker, keys, 
         report = operator.wait_phase("rolled_back", digest=second.digest)
         assert ("probation_quality", first.digest) == (report["reason"], report["active"]["digest"])
         assert "1.0.0" == operator.ask("old", ROW)["model_version"]
-        (event,) = operator.documents(operator.topics.event("rollback"))
+        told = operator.topics.event("rollback")
+        (event,) = wait_until(lambda: operator.documents(told), "the event")
         assert ("probation_quality", second.digest) == (event["reason"], event["digest"])
 
 
@@ -485,8 +505,11 @@ def test_a_hold_outlasts_a_change_for_another_model(operator, agent, bundle, tmp
     assert first.digest == operator.model()["active"]["digest"]
     assert 0 == agent.command("release", "tiny").returncode
     operator.wait_phase("confirmed", digest=second.digest)
-    holds = [doc["held"] for doc in operator.documents(operator.topics.event("hold"))]
-    assert [True, False] == holds
+
+    def holds():
+        return [doc["held"] for doc in operator.documents(operator.topics.event("hold"))]
+
+    wait_until(lambda: holds() == [True, False], "both events")
 
 
 def test_an_offer_is_installed_at_the_push_of_a_button(operator, agent, bundle, release, tmp_path):
@@ -555,8 +578,13 @@ def test_a_challenger_sees_the_same_and_is_promoted(operator, agent, bundle, tmp
         shadow["errors"],
     )
     assert differing / 20 == shadow["figures"]["disagreement"]
-    metrics = operator.documents(operator.topics.metrics("tiny"))[-1]
-    assert ("1.1.0", 20) == (metrics["shadow_version"], metrics["shadow_requests"])
+
+    def measured():
+        documents = operator.documents(operator.topics.metrics("tiny"))
+        return next((doc for doc in documents if doc.get("shadow_requests") == 20), None)
+
+    metrics = wait_until(measured, "metrics of all")
+    assert "1.1.0" == metrics["shadow_version"]
     assert metrics["shadow_latency_p50_ms"] > 0
     assert "20 compared" in agent.command("status").stdout
     operator.desire(replace(second, sources=()))

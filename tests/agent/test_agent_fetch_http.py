@@ -15,7 +15,7 @@ from support.tiny_bundle import write_tiny_bundle
 from edgepack.agent.config import FetchConfig
 from edgepack.agent.errors import FetchError, RejectedError, StoreError
 from edgepack.agent.install.landing import Arrival
-from edgepack.bundle import open_bundle
+from edgepack.bundle import open_bundle, open_layout
 from edgepack.wire.desired import DesiredModel
 from edgepack.wire.throttle import Throttle
 
@@ -75,6 +75,35 @@ def test_unchanged_weights_are_not_fetched_again(tmp_path, nginx, bundle):
     (nginx.www / "2").write_bytes(newer.read_bytes())
     fetch(tmp_path / "state", model_of(newer, f"{nginx.url}/2"))
     assert nginx.sent_bytes() - before < 40_000 < newer.stat().st_size
+
+
+def test_a_real_server_that_is_restarted_meanwhile(tmp_path):
+    """Nginx ends in the middle of the weights and comes back: the fetch goes on where it was."""
+    bundle = write_tiny_bundle(tmp_path, model=weights(size_bytes=1_500_000))
+    folder, state = tmp_path / "nginx", tmp_path / "state"
+    folder.mkdir()
+    made = fetcher(state)
+
+    async def run(server):
+        (server.www / "b").write_bytes(bundle.read_bytes())
+        model = model_of(bundle, f"{server.url}/b")
+        fetching = asyncio.create_task(made.fetch(model))
+        while max(parts(state).values(), default=0) < 200_000:
+            assert not fetching.done(), fetching
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.stop)
+        server.log.write_text("")
+        await asyncio.to_thread(server.start)
+        while True:
+            try:
+                return model, await fetching
+            except FetchError:  # it came back late: the agent tries again, and so does this
+                fetching = asyncio.create_task(made.fetch(model))
+
+    with running(Nginx(folder, "limit_rate 400k;")) as server:
+        model, fetched = asyncio.run(run(server))
+        open_layout(fetched.staging, model.digest, signatures=fetched.signatures)
+        assert server.sent_bytes() < bundle.stat().st_size - 150_000
 
 
 def test_what_came_before_a_restart_is_kept(tmp_path, bundle):

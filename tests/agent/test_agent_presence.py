@@ -154,8 +154,11 @@ def test_a_device_that_was_installed_anew_says_so(operator, alone, keys, tmp_pat
         infos = operator.documents(operator.topics.info)
         wait_until(lambda: operator.documents(operator.topics.info)[-1]["replaces"] == old, "info")
         assert "" == infos[0]["replaces"]
-        events = operator.documents(operator.topics.event("error"))
-        assert "reinstalled" in [event["reason"] for event in events]
+
+        def events():
+            return operator.documents(operator.topics.event("error"))
+
+        wait_until(lambda: "reinstalled" in [event["reason"] for event in events()], "the event")
         second.stop()
         operator.messages.clear()
         second.start()
