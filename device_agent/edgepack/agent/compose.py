@@ -31,6 +31,7 @@ from edgepack.agent.report.publisher import Publisher
 from edgepack.agent.report.sender import Sender
 from edgepack.agent.serve.commands import CommandServer
 from edgepack.agent.serve.inference import Inference
+from edgepack.agent.serve.marks import FILE_NAME, EngineMarks
 from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.policy import PredictionPolicy
 from edgepack.agent.serve.registry import Registry
@@ -86,7 +87,10 @@ class Agent:
             clock=lambda: self._clock.verdict().clock.value,
         )
         self._journal.chain.who = self._who
-        self._registry = Registry(config.drift, trusted_truths=config.truths.trusted)
+        self._marks = EngineMarks(state_dir / FILE_NAME)
+        self._registry = Registry(
+            config.drift, trusted_truths=config.truths.trusted, marks=self._marks
+        )
         self._publisher = Publisher(
             config,
             instance,
@@ -156,7 +160,13 @@ class Agent:
         self._registry.distrusts_disk = unclean
         self._remember_running(b"1")
         self._publisher.restore(self._slots.by_key, self._slots.generation)
-        await recover(self._slots, self._registry, self._blobs.layout, unclean=unclean)
+        await recover(
+            self._slots,
+            self._registry,
+            self._blobs.layout,
+            unclean=unclean,
+            suspects=self._marks.left,
+        )
         self._is_started = True
 
     def installing(self) -> "Installing":

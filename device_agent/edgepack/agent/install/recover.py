@@ -15,7 +15,14 @@ from edgepack.trust.errors import EdgepackError
 logger = logging.getLogger(__name__)
 
 
-async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool) -> None:
+async def recover(
+    slots: Slots,
+    serving: Serving,
+    layout: Path,
+    *,
+    unclean: bool,
+    suspects: frozenset[str] = frozenset(),
+) -> None:
     """Let every model that worked answer.
 
     Args:
@@ -23,9 +30,13 @@ async def recover(slots: Slots, serving: Serving, layout: Path, *, unclean: bool
         serving: Answers requests.
         layout: The store.
         unclean: True when the agent did not end by itself last time.
+        suspects: The models whose engines were at work then. Where one of them is on probation the
+            others are not to blame; else nobody knows who is, and it counts for all of them.
     """
+    unproven = {slot.name for slot in slots.by_key.values() if slot.is_unproven}
+    blamed = (suspects & unproven) or unproven
     for key, slot in list(slots.by_key.items()):
-        recovered = slot.recover(unclean=unclean)
+        recovered = slot.recover(unclean=unclean and slot.name in blamed)
         if recovered.is_unproven and recovered.unclean_exits >= MAX_UNCLEAN_EXITS:
             detail = f"the agent ended uncleanly {recovered.unclean_exits} times on probation"
             recovered = rolled_back(recovered, "unclean_exits", detail, slots.now_s())

@@ -1,6 +1,7 @@
 """The models that answer now, and the threads that run them."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgepack.agent.config import DriftConfig
 from edgepack.agent.install.slot import Installed, Slot
+from edgepack.agent.serve.marks import EngineMarks, Mark
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle import open_layout
 from edgepack.runtime import Model, load
@@ -57,6 +59,7 @@ class Registry:
     Args:
         drift: Settings of the drift alarm.
         trusted_truths: Whether truths may count for or against a version.
+        marks: Tell the next start whose engine was at work, if this one dies.
 
     Attributes:
         mirrors: Challengers by the name of the model beside them.
@@ -66,7 +69,14 @@ class Registry:
             rest is read, and what is read is always hashed.
     """
 
-    def __init__(self, drift: DriftConfig, *, trusted_truths: bool = False) -> None:
+    def __init__(
+        self,
+        drift: DriftConfig,
+        *,
+        trusted_truths: bool = False,
+        marks: EngineMarks | None = None,
+    ) -> None:
+        self._marks = marks
         self._drift = drift
         self.distrusts_disk = False
         self._trusted_truths = trusted_truths
@@ -93,9 +103,11 @@ class Registry:
         if slot.active is None:
             raise ValueError(f"slot {slot.name} has nothing active")
         loop = asyncio.get_running_loop()
-        work = partial(_load, slot.active, layout, hash_mapped=self.distrusts_disk)
+        # what is proven is not suspected, and need not be marked
+        mark = self._marks.of(slot.name) if self._marks is not None and slot.is_unproven else None
+        work = partial(_load, slot.active, layout, mark=mark, hash_mapped=self.distrusts_disk)
         model, reference = await loop.run_in_executor(self.executor, work)
-        served = ServedModel(slot.active, model, trusted_truths=self._trusted_truths)
+        served = ServedModel(slot.active, model, trusted_truths=self._trusted_truths, mark=mark)
         self._served[slot.name] = served
         self._tell(slot.name)
         if reference is not None:  # answering does not wait for it
@@ -152,13 +164,14 @@ def _check(task: "asyncio.Task[None]") -> None:
 
 
 def _load(
-    installed: Installed, layout: Path, *, hash_mapped: bool = True
+    installed: Installed, layout: Path, *, mark: Mark | None = None, hash_mapped: bool = True
 ) -> tuple[Model, bytes | None]:
     bundle = open_layout(
         layout, installed.digest, signatures=installed.signatures, hash_blobs=False
     )
-    model = load(
-        bundle, variant=installed.variant, options=installed.options, hash_mapped=hash_mapped
-    )
+    with mark or contextlib.nullcontext():
+        model = load(
+            bundle, variant=installed.variant, options=installed.options, hash_mapped=hash_mapped
+        )
     reference = bundle.contract.reference
     return model, bundle.read(reference) if reference else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.agent.install.judge import Figures, Latency
 from edgepack.agent.install.slot import Installed
+from edgepack.agent.serve.marks import Mark
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
 from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
@@ -37,9 +38,18 @@ class ServedModel:
         installed: What it is.
         model: The loaded model; owned from here on.
         trusted_truths: Whether truths may count for or against it.
+        mark: Entered while the engine is at work, or None.
     """
 
-    def __init__(self, installed: Installed, model: Model, *, trusted_truths: bool = False) -> None:
+    def __init__(
+        self,
+        installed: Installed,
+        model: Model,
+        *,
+        trusted_truths: bool = False,
+        mark: Mark | None = None,
+    ) -> None:
+        self._mark = mark
         self.installed = installed
         self._trusted_truths = trusted_truths
         self._past = LatencyHistogram()  # what `metrics` took out of the model's own
@@ -63,7 +73,10 @@ class ServedModel:
             InputError: The caller's fault; never counts against the model.
             EngineError: The model's fault.
         """
-        return self._model.predict(inputs)
+        if self._mark is None:
+            return self._model.predict(inputs)
+        with self._mark:
+            return self._model.predict(inputs)
 
     def answered(
         self, request_id: str | None, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
