@@ -11,12 +11,18 @@ import subprocess
 from collections import namedtuple
 
 import pytest
+from support import brokers
 from support import disk_recording as recording
+from support.agent_process import AgentProcess, Operator, running, wait_until
+from support.tiny_bundle import FEATURES, write_tiny_bundle
 
 from edgepack.agent.install.journal import Journal
 from edgepack.bundle import open_layout
+from edgepack.trust import PrivateKey, keygen
 
 pytestmark = pytest.mark.timeout(300)
+
+ROW = dict(zip(FEATURES, (0.5, -1.0, 2.0, 0.25), strict=True))
 
 
 def damage(path, offset=0, size=None):
@@ -234,10 +240,67 @@ def test_a_disk_that_is_read_only_all_of_a_sudden(device, first, tmp_path, monke
     assert ("1.0.0", "1.1.0", "confirmed") == (seen.first, seen.last, seen.phase)
 
 
-def test_a_start_on_a_read_only_disk_says_why_not(on_small_disk, first, small_disk):
-    """One line with the file and the reason."""
+def remount(folder, how):
+    subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], check=True)
+
+
+def test_a_start_on_a_read_only_disk(on_small_disk, first, small_disk):
+    """What was confirmed answers, and a notice says what does not work."""
     device = on_small_disk
     state = device.copy(first, "state")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(AssertionError, match=r"agent.lock cannot be used: Read-only file system"):
-        device.restart(state, None)
+    remount(small_disk, "ro")
+    seen = device.restart(state, None)
+    assert ("1.0.0", "1.0.0", "confirmed") == (seen.first, seen.last, seen.phase)
+    assert "notice.storage detail=the state folder is on a read-only disk" in seen.log
+    remount(small_disk, "rw")
+    assert ("1.0.0", "") == ((again := device.restart(state, None)).first, again.log)
+
+
+def test_a_first_start_on_a_read_only_disk_says_why_not(on_small_disk, small_disk):
+    """One line with the file and the reason: there is nothing that could answer."""
+    remount(small_disk, "ro")
+    with pytest.raises(AssertionError, match=r"state cannot be used: Read-only file system"):
+        on_small_disk.restart(small_disk / "state", None)
+
+
+def test_a_real_device_goes_on_from_a_disk_that_became_read_only(small_disk, tmp_path):
+    """Killed, it starts on what the last write left; it refuses deployments until it is mended."""
+    keys = keygen(tmp_path / "keys")
+    release = PrivateKey.load(keys.release_key)
+    paths = [
+        write_tiny_bundle(tmp_path, version=f"1.{minor}.0", seed=minor, key=release)
+        for minor in range(2)
+    ]
+    with brokers.running(brokers.Mosquitto(tmp_path)) as broker:
+        operator = Operator(broker.port, keys)
+        agent = AgentProcess(tmp_path / "device", keys, broker.port)
+        agent.config.write_text(
+            agent.config.read_text().replace('state = "state"', f'state = "{small_disk}/state"')
+        )
+        try:
+            with running(agent):
+                old, new = (operator.upload(path) for path in paths)
+                operator.desire(old)
+                operator.wait_phase("confirmed", digest=old.digest)
+                agent.kill()
+                remount(small_disk, "ro")
+                agent.start()
+                wait_until(lambda: agent.text().count("broker.connected") == 2, "it is back")
+                assert "1.0.0" == operator.ask("read-only", ROW)["model_version"]
+                wait_until(lambda: "storage" in operator.reported().get("notices", {}), "notice")
+                operator.desire(new)
+                wait_until(
+                    lambda: "read-only disk" in operator.reported().get("refused", ""), "refused"
+                )
+                status = agent.command("status")
+                assert (0, True) == (
+                    status.returncode,
+                    "1.0.0 (onnx-fp32), confirmed" in status.stdout,
+                ), status
+                assert 0 == agent.stop()
+                remount(small_disk, "rw")
+                agent.start()
+                operator.wait_phase("confirmed", digest=new.digest)
+        finally:
+            operator.close()
+    assert "Traceback" not in agent.text()

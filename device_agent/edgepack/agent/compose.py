@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Coroutine
@@ -22,6 +23,7 @@ from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.chain import Who
 from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.journal import RUNNING
+from edgepack.agent.install.read_only import COMPLAINT, copy_in_memory
 from edgepack.agent.install.recover import recover
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.spare import SpareKeeper, open_journal
@@ -69,12 +71,14 @@ class Agent:
         self._lock = FolderLock(state_dir / LOCK_NAME)
         self._lock.acquire()
         self._topics = DeviceTopics(config.prefix, config.device)
-        self._journal, forgotten = open_journal(state_dir)
+        # where things are remembered, though perhaps not for long
+        self._memory_dir = copy_in_memory(state_dir) if self._lock.is_read_only else state_dir
+        self._journal, forgotten = open_journal(self._memory_dir)
         self._blobs = BlobStore(state_dir)
         instance = self._journal.instance()
         self._clock = DeviceClock(self._journal)
         self._outbox = Outbox(
-            state_dir / "outbox.db",
+            self._memory_dir / "outbox.db",
             max_rows=config.limits.outbox_rows,
             max_bytes=config.outbox.max_mb * 1e6,
             max_age_s=config.outbox.max_age_days * 86_400,
@@ -87,7 +91,7 @@ class Agent:
             clock=lambda: self._clock.verdict().clock.value,
         )
         self._journal.chain.who = self._who
-        self._marks = EngineMarks(state_dir / FILE_NAME)
+        self._marks = EngineMarks(self._memory_dir / FILE_NAME)
         self._registry = Registry(
             config.drift, trusted_truths=config.truths.trusted, marks=self._marks
         )
@@ -100,7 +104,9 @@ class Agent:
             memory=self._journal,
         )
         self._publisher.notice("state", forgotten)
-        spare = SpareKeeper(state_dir, self._journal)
+        if self._lock.is_read_only:
+            self._publisher.notice("storage", COMPLAINT)
+        spare = SpareKeeper(self._memory_dir, self._journal)
         self._slots = Slots(self._journal, self._blobs, self._publisher, spare=spare)
         pending = config.limits.pending_requests
         self._inference = Inference(
@@ -170,7 +176,13 @@ class Agent:
         self._is_started = True
 
     def installing(self) -> "Installing":
-        """Everything that changes what is installed; made at the first call."""
+        """Everything that changes what is installed; made at the first call.
+
+        Raises:
+            StoreError: The state folder is on a read-only disk.
+        """
+        if self._lock.is_read_only:
+            raise StoreError(COMPLAINT)
         if self._installing is None:
             from edgepack.agent.install.installing import Installing
 
@@ -269,6 +281,8 @@ class Agent:
         self._remember_running(b"0")
         self._journal.close()
         self._outbox.close()
+        if self._memory_dir != self._config.state_dir:
+            shutil.rmtree(self._memory_dir, ignore_errors=True)
         self._lock.release()
 
     def _remember_running(self, value: bytes) -> None:
@@ -305,6 +319,8 @@ class Agent:
                     await self._link.connected.wait()
             await asyncio.sleep(_SETTLE_S)
         await self._publisher.introduction.describe()
+        if self._lock.is_read_only:
+            await asyncio.Event().wait()  # until it is stopped
         # on a thread, so that requests are answered meanwhile
         await asyncio.to_thread(_import_installing)
         from edgepack.agent.control import ControlServer
@@ -324,7 +340,9 @@ class Agent:
 
     def _route(self, message: Incoming) -> None:
         if message.topic == self._topics.desired:
-            if self._installing is None:
+            if self._lock.is_read_only:
+                self._publisher.refused(COMPLAINT)
+            elif self._installing is None:
                 self._early_desired = message.payload
             else:
                 self._installing.desires.deliver(message.payload)

@@ -76,15 +76,16 @@ class FolderLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._handle: int | None = None
+        self.is_read_only = False
 
     def acquire(self) -> None:
-        """Take the lock.
+        """Take the lock; `is_read_only` tells whether the disk is.
 
         Raises:
             StoreError: Another process has it, or the folder cannot be written.
         """
         try:
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._handle = self._open()
             try:
                 fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -98,6 +99,15 @@ class FolderLock:
         except OSError as exc:
             raise storage_error(self._path, exc) from exc
 
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            if exc.errno != errno.EROFS or not self._path.exists():
+                raise
+            self.is_read_only = True
+            return os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+
     def release(self) -> None:
         """Give it back."""
         if self._handle is not None:
@@ -108,7 +118,7 @@ class FolderLock:
 def is_locked(path: Path) -> bool:
     """Whether a process holds the `FolderLock` at `path` now."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

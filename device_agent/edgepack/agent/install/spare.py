@@ -26,7 +26,7 @@ from edgepack.trust.strict_json import parse, render
 logger = logging.getLogger(__name__)
 
 DATABASE = "agent.db"
-_SPARE = "spare.json"
+SPARE = "spare.json"
 _METAS = (GENERATION, ENVELOPE, SIGNERS, ROOT_VERSION, ISSUED)
 _MAX_BYTES = 4 * 1024 * 1024
 
@@ -57,7 +57,7 @@ class SpareKeeper:
     """
 
     def __init__(self, state_dir: Path, journal: Journal) -> None:
-        self._path = state_dir / _SPARE
+        self._path = state_dir / SPARE
         self._journal = journal
 
     def keep(self, slots: Mapping[str, Slot]) -> None:
@@ -89,7 +89,7 @@ def open_journal(state_dir: Path) -> tuple[Journal, str]:
         StoreError: The disk does not take it, or a newer agent wrote it.
     """
     path = state_dir / DATABASE
-    spare = _read(state_dir / _SPARE)
+    spare = _read(state_dir / SPARE)
     try:
         return _checked(path, gone=spare is not None and not path.exists()), ""
     except DamagedError as exc:
