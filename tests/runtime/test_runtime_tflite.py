@@ -7,8 +7,10 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import flatbuffers
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from runtime_models import binding_of, tensor, tflite_bundle_of
 from support.tflite_files import Op, Tensor, linear_file, quantized_file, tflite_bytes
 
@@ -186,6 +188,19 @@ def test_operators_that_the_interpreter_lacks_are_named(engine):
     )
     with pytest.raises(UnsupportedModelError, match="needs operators of FlexErfinv, which"):
         engine_named(engine).check(variant)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_version_of_an_operator_that_the_interpreter_lacks_is_named(engine):
+    """No interpreter tells beforehand which versions it has; opening the file does."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(linear_file(WEIGHTS), 0))
+    model.operatorCodes[0].version = 99
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    x, y = tensor("x", Datatype.FP32, (-1, 3)), tensor("y", Datatype.FP32, (-1, 2))
+    bundle = tflite_bundle_of(bytes(builder.Output()), [x], [y], engine=engine)
+    with pytest.raises(EngineError, match="FULLY_CONNECTED' version '99'"):
+        load(bundle)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
