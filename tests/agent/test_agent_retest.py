@@ -9,12 +9,12 @@ from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.blobs import BlobStore
+from edgepack.agent.install.findings import Chosen
 from edgepack.agent.install.journal import Journal, Stored
 from edgepack.agent.install.retest import Retests
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
-from edgepack.agent.install.worker import Chosen
 from edgepack.runtime import SessionOptions
 from edgepack.runtime.fingerprint import fingerprint
 from edgepack.trust import PrivateKey, keygen

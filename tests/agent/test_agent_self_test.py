@@ -8,8 +8,9 @@ from support.contest_bundle import write_contest
 from support.large_weights import stored as put_into_store
 
 from edgepack.agent.errors import RejectedError
+from edgepack.agent.install.findings import Chosen
 from edgepack.agent.install.journal import Stored
-from edgepack.agent.install.worker import Chosen, Worker
+from edgepack.agent.install.worker import Worker
 from edgepack.bundle import open_bundle
 from edgepack.runtime import SessionOptions
 from edgepack.runtime.contest.values import ContestLimits

@@ -15,9 +15,9 @@ from edgepack.agent.errors import StoreError
 from edgepack.agent.install import desires as desires_module
 from edgepack.agent.install.clock import DeviceClock
 from edgepack.agent.install.desires import Desires
+from edgepack.agent.install.findings import VerifiedDesired
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Installed
-from edgepack.agent.install.worker import VerifiedDesired
 from edgepack.agent.link import Incoming
 from edgepack.agent.report.outbox import Outbox, Rank
 from edgepack.agent.serve.inference import Inference

@@ -9,12 +9,12 @@ from edgepack.agent.errors import RejectedError
 from edgepack.agent.install.apply import Installer
 from edgepack.agent.install.blobs import BlobStore
 from edgepack.agent.install.fetch import Fetched
+from edgepack.agent.install.findings import Chosen, Verified
 from edgepack.agent.install.journal import Journal, Stored
 from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import Phase
-from edgepack.agent.install.worker import Chosen, Verified
 from edgepack.wire.desired import Audience, Desired, DesiredModel
 from edgepack.wire.messages import Release
 

@@ -13,8 +13,9 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.chain import ENVELOPE, GENERATION, SIGNERS
 from edgepack.agent.install.clock import DeviceClock
+from edgepack.agent.install.findings import TrustedRoot, VerifiedDesired
 from edgepack.agent.install.journal import Journal
-from edgepack.agent.install.worker import TrustedRoot, VerifiedDesired, Worker
+from edgepack.agent.install.worker import Worker
 from edgepack.trust import dsse
 from edgepack.trust.errors import EdgepackError
 from edgepack.trust.payload_types import DESIRED_PAYLOAD_TYPE

@@ -7,9 +7,10 @@ from pathlib import Path
 from edgepack.agent.errors import FetchError, RejectedError
 from edgepack.agent.install.blobs import LOCAL, BlobStore
 from edgepack.agent.install.fetch import Fetched, Fetcher
+from edgepack.agent.install.findings import Verified
 from edgepack.agent.install.journal import Journal, Stored
 from edgepack.agent.install.slots import Slots
-from edgepack.agent.install.worker import Verified, Worker
+from edgepack.agent.install.worker import Worker
 from edgepack.wire.desired import DesiredModel
 
 

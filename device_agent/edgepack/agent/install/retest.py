@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.agent.install.findings import Chosen
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import Installed, Slot
 from edgepack.agent.install.slots import Slots
 from edgepack.agent.install.transitions import IN_PROGRESS
-from edgepack.agent.install.worker import Chosen, Worker
+from edgepack.agent.install.worker import Worker
 from edgepack.trust.errors import EdgepackError
 
 logger = logging.getLogger(__name__)

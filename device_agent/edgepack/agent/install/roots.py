@@ -16,8 +16,9 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import RejectedError, StoreError
 from edgepack.agent.install.chain import ROOT_VERSION
 from edgepack.agent.install.desires import ROOT_DIGEST, Desires
+from edgepack.agent.install.findings import TrustedRoot
 from edgepack.agent.install.journal import Journal
-from edgepack.agent.install.worker import TrustedRoot, Worker
+from edgepack.agent.install.worker import Worker
 from edgepack.trust.errors import KeyFileError, RootError
 from edgepack.trust.key_files import read_small
 from edgepack.trust.root_chain import MAX_STEPS, newest_kept

@@ -8,11 +8,18 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgepack.agent.errors import RejectedError, StoreError
+from edgepack.agent.install.findings import (
+    Chosen,
+    Sealed,
+    TrustedRoot,
+    Verified,
+    VerifiedDesired,
+)
 from edgepack.agent.install.journal import Stored
 from edgepack.runtime.contest.values import ContestLimits
 from edgepack.runtime.engine import Abilities
@@ -27,66 +34,6 @@ _TESTS = "self_test"
 _SELF_TEST_GRACE_S = 5.0  # it ends by itself in its time; this is for one that does not
 # systemd and Docker stop every process of a service at once: that says nothing about a bundle.
 _INTERRUPTED = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
-    """A bundle whose digests and signature were checked; its blobs are still in staging."""
-
-    stored: Stored
-    blobs: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedDesired:
-    """A desired state's payload, and the ids of the deploy keys that signed it."""
-
-    payload: bytes
-    signers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedRoot:
-    """The root of trust that holds now.
-
-    Attributes:
-        version: Its version.
-        digest: SHA-256 of its file, "sha256:HEX".
-        deploy_keys: Ids of the keys of its deploy role, sorted.
-        envelope_good: Whether that role vouches for the desired state that is followed.
-    """
-
-    version: int
-    digest: str
-    deploy_keys: tuple[str, ...]
-    envelope_good: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
-    """Signed documents, and the public key in hex of what signed them."""
-
-    key: str
-    envelopes: tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chosen:
-    """What the self-test picked on this device.
-
-    Attributes:
-        variant: Its name.
-        figures: Its figures.
-        failed: What else was tried, and why it was not taken.
-        options: How it is to run.
-        fingerprint: Of the engines and the processor.
-    """
-
-    variant: str
-    figures: dict[str, float]
-    failed: tuple[str, ...]
-    options: SessionOptions = field(default_factory=SessionOptions)
-    fingerprint: str = ""
 
 
 class Worker:

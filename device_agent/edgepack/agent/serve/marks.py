@@ -19,7 +19,7 @@ FILE_NAME = "engines.marks"  # in the state folder
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _HEAD_BYTES = 64
 _RECORD_BYTES = 128  # how many calls are under way, and the model's name
-_RECORDS = 32
+_RECORDS = 31  # with the head no more than a page
 _MOST = 255
 
 
