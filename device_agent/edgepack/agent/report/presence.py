@@ -34,9 +34,9 @@ NOTHING = Seen()
 class Presence:
     """Judges what comes on this device's own `out/info`.
 
-    One live word proves nothing: a broker that is slow, or a line that breaks, may bring what an
-    earlier start of this device said. It is answered, and whoever says something again is there.
-    One that answers no more is gone.
+    A live word proves nothing yet: a broker may bring late what an earlier start of this device
+    said. It is answered; a broker keeps the order, so that whoever is heard after our own answer
+    came back is there. One that answers no more is gone.
 
     Args:
         instance: Random id of this installation.
@@ -49,7 +49,7 @@ class Presence:
         self._run = run
         self._greeted = greeted
         self._answered_s: list[float] = []
-        self._met: set[tuple[str, str]] = set()
+        self._met: dict[tuple[str, str], bool] = {}  # whether our own word came back since
         self._unanswered = 0
 
     def see(self, info: Info, *, retained: bool, now_s: float) -> Seen:
@@ -61,18 +61,19 @@ class Presence:
             now_s: A clock that never jumps, in seconds.
         """
         mine = info.instance == self._instance
+        if mine and not retained and info.run == self._run:
+            self._met = dict.fromkeys(self._met, True)
         if mine and (retained or info.run in ("", self._run)):
             return NOTHING  # our own, or from an earlier start of ours
         if retained and not self._greeted:
             return Seen(replaces=info.instance)
         who = f"installation {info.instance[:8]}" if not mine else "a copy of this installation"
-        is_known = (info.instance, info.run) in self._met
-        self._met.add((info.instance, info.run))
+        is_there = self._met.setdefault((info.instance, info.run), False)
         if retained:
             return Seen(conflict=f"{who} has used this device id since this one last did")
         self._unanswered = 0
         answer = self._may_answer(now_s)
-        if not is_known:
+        if not is_there:
             return Seen(answer=answer)
         return Seen(conflict=f"{who} uses this device id at the same time", answer=answer)
 
