@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from support.agent_process import AgentProcess, Operator, running, wait_until
+from support.agent_process import AGENT, AgentProcess, Operator, running, wait_until
 from support.brokers import Mosquitto, mosquitto_binary
 from support.installed_device import InstalledDevice
 from support.tiny_bundle import write_tiny_bundle
@@ -102,7 +102,8 @@ def test_it_works_with_a_running_agent_and_leaves_nothing(prepared, own_broker, 
             model = operator.upload(bundle)
             operator.desire(model)
             operator.wait_phase("confirmed")
-            done = agent.command("doctor", "--json")
+            words = [*AGENT, "doctor", "--json", "--config", str(agent.config)]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=150, check=False)
             report = json.loads(done.stdout)
             assert (0, 0) == (done.returncode, report["failed"]), done.stdout
             lines = {(f["check"], f["text"]) for f in report["findings"]}
@@ -239,7 +240,8 @@ def test_an_engine_that_crashes_or_hangs_is_found(tmp_path, device, monkeypatch,
     (tmp_path / "bad_trial.py").write_text(body)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(models, "_MODULE", "bad_trial")
-    monkeypatch.setattr(models, "_ENGINE_TIMEOUT_S", 1.0)
+    if said == "took over":
+        monkeypatch.setattr(models, "_ENGINE_TIMEOUT_S", 1.0)
     worst = max(models.check_engines(None), key=lambda f: f.level == Level.FAIL)
     assert (Level.FAIL, True) == (worst.level, said in worst.text), worst
 

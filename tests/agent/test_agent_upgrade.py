@@ -13,6 +13,8 @@ from support.tiny_bundle import write_tiny_bundle
 
 from edgepack.trust import PrivateKey, keygen
 
+pytestmark = pytest.mark.timeout(600)
+
 JOURNAL = "edgepack/agent/install/journal.py"
 FOREGROUND = "edgepack/agent/commands/foreground.py"
 CRASHES = {FOREGROUND: ("    gc.disable()", "    raise SystemExit(1)\n    gc.disable()")}
@@ -134,7 +136,7 @@ def test_an_upgrade_that_is_killed_while_it_watches_is_settled_at_the_next_start
         words = device.words("upgrade", str(folder), "--prefix", str(device.prefix))
         process = subprocess.Popen([*words, "--steady", "100"], env=device.environment)
         try:
-            wait_until(lambda: device.current() != OLD, "the switch")
+            wait_until(lambda: device.current() != OLD, "the switch", 240)
             new = device.current()
             device.wait_release(new)
         finally:

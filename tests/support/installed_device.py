@@ -55,7 +55,7 @@ class InstalledDevice:
             self.words(*arguments),
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
             env=self.environment | dict(environment or {}),
         )
@@ -104,7 +104,7 @@ class InstalledDevice:
             "--prefix",
             str(self.prefix),
             "--wait",
-            "30",
+            "60",
             "--steady",
             "0.5",
             *more,
@@ -124,7 +124,7 @@ class InstalledDevice:
             status = self.status()
             return status if status.get("agent", {}).get("release") == release else None
 
-        found: dict[str, Any] = wait_until(answers, f"release {release} answers")
+        found: dict[str, Any] = wait_until(answers, f"release {release} answers", 120)
         return found
 
     def current(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepack.agent.config import read_config
-from edgepack.agent.config.new_file import NewConfig, new_agent_toml
+from edgepack.agent.config.new_file import DEFAULT_HTTP, NewConfig, new_agent_toml
 from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import ConfigError
 from edgepack.trust.errors import EdgepackError
@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help=f"the device's id (default here: {own_device_id()})",
     )
+    parser.add_argument(
+        "--http",
+        default=DEFAULT_HTTP,
+        metavar="HOST:PORT",
+        help='where HTTP is served; "" for nowhere (default: %(default)s)',
+    )
     parser.add_argument("--state", metavar="DIR", help="state folder (default: /var/lib/edgepack)")
     parser.add_argument(
         "--tag",
@@ -68,11 +74,12 @@ def run(args: argparse.Namespace) -> int:
     broker = args.broker if args.broker is not None else ask("URL of the broker, or nothing", "")
     new = NewConfig(
         device=args.id or own_device_id(),
-        state=args.state,
+        state=_absolute(args.state),
         broker=broker or None,
         username=args.username,
         password_file=_absolute(args.password_file),
         ca_file=_absolute(args.ca_file),
+        http=args.http or None,
         tags=_tags(args.tag),
     )
     root_data = _root(Path(root) if root else beside)

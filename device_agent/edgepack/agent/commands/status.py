@@ -15,10 +15,14 @@ from edgepack.agent.status_line import line_of
 
 _HEAD = ("MODEL", "VERSION", "VARIANT", "PHASE", "SIZE", "LATENCY", "MEMORY", "SINCE")
 _NONE = "-"
+_NOT_RUNNING = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of status."""
+    parser.add_argument(
+        "--running", action="store_true", help="end with 7 where no agent runs: for a health check"
+    )
     add_json(parser)
 
 
@@ -40,9 +44,10 @@ def run(args: argparse.Namespace) -> int:
     }
     names = ("agent", "serving", "generation", "root_version", "refused", "notices")
     state |= {name: answer[name] for name in names if name in answer}
+    code = _NOT_RUNNING if args.running and not known.running else 0
     if args.json:
         print(json.dumps(state))
-        return 0
+        return code
     print(f"device {config.device}: {_agent(answer)}, {_broker(config, known)}")
     for model in known.models:
         print(line_of(model, running=known.running))
@@ -52,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{kind}: {detail}")
     if state.get("refused"):
         print(f"refused: {state['refused']}")
-    return 0
+    return code
 
 
 def run_models(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_HTTP = "127.0.0.1:8080"
+DEFAULT_HTTP = "127.0.0.1:8080"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,7 @@ class NewConfig:
         username: For the broker.
         password_file, ca_file: Paths from the file's folder.
         prefix: MQTT topic prefix; None for the default.
+        http: Where HTTP is served, HOST:PORT; None for nowhere.
         tags: Groups of the device.
     """
 
@@ -30,6 +31,7 @@ class NewConfig:
     password_file: str | None = None
     ca_file: str | None = None
     prefix: str | None = None
+    http: str | None = DEFAULT_HTTP
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -44,7 +46,8 @@ def new_agent_toml(new: NewConfig) -> str:
         lines += ["", "[broker]"]
         lines += _lines({"url": new.broker, "username": new.username})
         lines += _lines({"password_file": new.password_file, "ca_file": new.ca_file})
-    lines += ["", "[http]", *_lines({"listen": _HTTP})]
+    if new.http is not None:
+        lines += ["", "[http]", *_lines({"listen": new.http})]
     return "\n".join(lines) + "\n"
 
 

@@ -119,6 +119,7 @@ class _Client:
             topic for number, topic in numbers.items() if self._answered.get(number, 0) >= 0x80
         ]
         self._wait(lambda: self._status is not None and self._seen.desired, _RETAINED_S)
+        self._wait(lambda: self._status is not None, _ECHO_S)
         if self._status is None or self._topics.status in self._seen.denied:
             return
         before = self._status_echoes

@@ -61,15 +61,16 @@ def check_desired(patient: Patient) -> Iterator[Finding]:
         yield ok("desired", "none accepted yet")
         return
     day = f"{datetime.fromtimestamp(desired.expires_s, UTC):%Y-%m-%d}"
-    text = f"generation {desired.generation}, {len(desired.models)} models, until {day}"
+    names = ", ".join(f"{model.name} {model.version}" for model in desired.models) or "no model"
+    text = f"generation {desired.generation} until {day}: {names}"
     if now_s is not None and now_s > desired.expires_s:
         yield warn(
             "desired",
-            f"{text}: expired, so that no install begins any more (what serves goes on)",
+            f"{text}; expired, so that no install begins any more (what serves goes on)",
             "deploy again: `edgepack deploy`",
         )
     elif now_s is not None and now_s > desired.expires_s - _SOON_S:
-        yield warn("desired", f"{text}: expires soon", "deploy again: `edgepack deploy`")
+        yield warn("desired", f"{text}; expires soon", "deploy again: `edgepack deploy`")
     else:
         yield ok("desired", text)
 

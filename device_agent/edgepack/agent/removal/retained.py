@@ -43,8 +43,8 @@ class Cleared:
 
 
 def known_topics(topics: DeviceTopics, instance: str, models: Iterable[str]) -> tuple[str, ...]:
-    """Every retained topic that this installation may have written. Pure."""
-    fixed = (topics.status, topics.info, topics.reported)
+    """Every retained topic that this installation may have written, and its desired state. Pure."""
+    fixed = (topics.status, topics.info, topics.reported, topics.desired)
     latest = tuple(topics.latest(name) for name in sorted(set(models)))
     places = tuple(topics.audit(place_of(instance, n)) for n in range(PLACES)) if instance else ()
     return (*fixed, *latest, *places)
