@@ -78,7 +78,8 @@ def _pillow(file: FolderFile) -> Any:  # noqa: ANN401  (a package that is not al
         from PIL import Image
     except ImportError as exc:
         raise DatasetError(
-            f"{file.name} is an image, which needs Pillow: pip install 'edgepack[data]'"
+            f"{file.name} is an image, which needs Pillow: pip install 'edgepack[data]' "
+            "('edgepack[agent-images]' on a device)"
         ) from exc
     return Image
 
