@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from edgepack.agent.config.inputs import FeatureConfig, InputConfig, Missing, WindowConfig
+from edgepack.agent.config.inputs import FeatureConfig, InputConfig, Missing, TimeUnit, WindowConfig
 from edgepack.agent.feed.errors import MessageError, MismatchError
 from edgepack.agent.feed.mapping import Mapper, Message
 from edgepack.agent.feed.plan import make_plan
@@ -287,3 +289,57 @@ def test_a_model_without_feature_names_takes_features_in_their_order():
     flat = contract(TensorSpec(name="x", datatype=F32, shape=(-1, 3)))
     made = mapper(flat, features={"x": FeatureConfig(path="values", scale=2)})
     assert [[[2, 4, 6]]] == rows(made, {"values": [1, 2, 3]})
+
+
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 2**63, 1e308, -1e308]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=5),
+    st.sampled_from(["nan", "inf", "1e999", "0x10", "1_0", "\u0661"]),
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+)
+_KEYS = st.sampled_from(["temp", "speed", "kind", "ax", "ay", "t", "id", "n"])
+_MESSAGES = st.lists(st.dictionaries(_KEYS, _VALUES, max_size=8) | _VALUES, min_size=1, max_size=6)
+_INT = contract(
+    TensorSpec(name="x", datatype=Datatype.INT16, shape=(-1, 1), feature_names=("temp",)),
+    TensorSpec(name="b", datatype=Datatype.BOOL, shape=(-1, 1), feature_names=("speed",)),
+)
+_INT_SERIES = contract(
+    TensorSpec(name="x", datatype=Datatype.INT8, shape=(-1, 4, 2), feature_names=("ax", "ay"))
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "config"),
+    [
+        (TABLE, {"stream": "id", "request_id": "n"}),
+        (ONE, {"features": {"temp": FeatureConfig(scale=1e300, offset=1e300)}}),
+        (_INT, {"features": {"temp": FeatureConfig(missing=Missing.LAST, scale=0.5)}}),
+        (SERIES, {"window": WindowConfig(stride=1, rate_hz=10, time="t", fill_s=1)}),
+        (SERIES, {"window": WindowConfig(rate_hz=10), "stream": "id"}),
+        (_INT_SERIES, {"window": WindowConfig(time="t", time_unit=TimeUnit.ISO)}),
+    ],
+)
+@settings(max_examples=25)
+@given(messages=_MESSAGES)
+@example(messages=[{"ax": [10**400] * 4, "ay": [1] * 4, "t": 1, "id": "a"}])
+@example(messages=[{"ax": [1e308] * 4, "ay": [1000] * 4, "t": "2020-01-01", "id": 1}])
+@example(messages=[{"temp": 10**400, "speed": 10**400, "kind": "a", "id": "b"}])
+def test_any_message_is_mapped_or_refused(model, config, messages):
+    """Nothing else is raised, whatever a sensor sends."""
+    made = mapper(model, **config)
+    for number, document in enumerate(messages):
+        try:
+            samples = take(made, document, now_s=float(number))
+        except MessageError as exc:
+            assert "\n" not in str(exc)
+            continue
+        for one in samples:
+            assert set(one.inputs) == {spec.name for spec in model.inputs}
+            assert all(array.shape[0] == 1 for array in one.inputs.values())

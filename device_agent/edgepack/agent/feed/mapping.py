@@ -216,7 +216,8 @@ class Mapper:
         dtype = DTYPES[series.spec.datatype]
         made = []
         for window in windows.push(rows, time_s=time_s, now_s=now_s):
-            fitting = window.astype(dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # which the model refuses
+                fitting = window.astype(dtype)
             is_whole = dtype.kind == "f" or np.array_equal(fitting, window)
             array = fitting if is_whole else window  # which the model refuses, and says why
             made.append({series.spec.name: array.reshape(1, *series.shape)})
@@ -266,4 +267,7 @@ def _rows(values: Mapping[str, _Value]) -> Rows:
     for each in lists:
         if not all(isinstance(item, int | float) for item in each):
             raise MessageError("wrong_value", "a window's samples must be numbers")
-    return np.array(lists, dtype=np.float64).T
+    try:
+        return np.array(lists, dtype=np.float64).T
+    except OverflowError as exc:
+        raise MessageError("wrong_value", f"a window's samples must fit a float: {exc}") from exc
