@@ -161,19 +161,23 @@ def test_one_host_that_fails_stops_no_other(workstation, device, tmp_path):
         config.write_text(
             device.ssh_config.read_text().replace("Host *", f"Host {device.name}", 1)
             + poor.ssh_config.read_text().replace("Host *", f"Host {poor.name}", 1)
-            + "Host away\n  HostName 127.0.0.1\n  Port 1\n"
+            + device.ssh_config.read_text().replace("Host *", "Host twin", 1)
+            + "Host twin\n  HostName 127.0.0.1\nHost away\n  HostName 127.0.0.1\n  Port 1\n"
         )
         words = workstation.words(device)
         words[words.index("--ssh-config") + 1] = str(config)
-        done = workstation.setup(f"{PI}@{poor.name}", "away", *words, code=8)
+        hosts = (f"{PI}@{poor.name}", "away", f"{PI}@twin")
+        done = workstation.setup(*hosts, *words, code=8)
     finally:
         poor.stop()
-    assert {f"{PI}@press-7": 0, f"{PI}@press-8": 8, "away": 7} == {
-        host: one["exit_code"] for host, one in done.items()
-    }
-    assert ("installed", True) == (done[f"{PI}@press-7"]["result"], done[f"{PI}@press-7"]["online"])
-    assert "neither root nor sudo" in done[f"{PI}@press-8"]["error"]
+    assert (8, 7) == (done[f"{PI}@{poor.name}"]["exit_code"], done["away"]["exit_code"])
+    assert "neither root nor sudo" in done[f"{PI}@{poor.name}"]["error"]
     assert "refused" in done["away"]["error"]
+    one, other = sorted(
+        (done[f"{PI}@{device.name}"], done[f"{PI}@twin"]), key=lambda end: end["exit_code"]
+    )
+    assert (0, "installed", True) == (one["exit_code"], one["result"], one["online"])
+    assert f"{one['host']} is device {one['device']} already" == other["error"]
 
 
 def test_a_host_key_that_is_not_known(workstation, device):

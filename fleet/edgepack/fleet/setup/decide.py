@@ -23,9 +23,9 @@ _ENGINES = {
     "armv7l": ("tflite-runtime",),
 }
 ENGINE_REQUIREMENTS = {
-    "onnxruntime": "onnxruntime>=1.17",
-    "ai-edge-litert": "ai-edge-litert>=2",
-    "tflite-runtime": "tflite-runtime>=2.14",
+    "onnxruntime": ("onnxruntime>=1.17",),
+    "ai-edge-litert": ("ai-edge-litert>=2",),
+    "tflite-runtime": ("tflite-runtime>=2.14", "numpy<2"),  # numpy 2 breaks it
 }
 
 

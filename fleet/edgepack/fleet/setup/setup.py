@@ -59,22 +59,31 @@ async def set_up(
         tell: Called with a host and what is done with it now.
     """
     shop = WheelShop(options.cache, refresh=options.refresh)
+    ids: dict[str, Host] = {}
     places = asyncio.Semaphore(options.jobs)
 
     async def one(host: Host) -> HostOutcome:
         async with places:
-            return await _HostSetup(host, options, shop, tell).run()
+            return await _HostSetup(host, options, shop, ids, tell).run()
 
     return tuple(await asyncio.gather(*(one(host) for host in hosts)))
 
 
 class _HostSetup:
-    """One host on its way."""
+    """One host on its way; `ids` says which device ids the others of this call have."""
 
-    def __init__(self, host: Host, options: SetupOptions, shop: WheelShop, tell: Tell) -> None:
+    def __init__(
+        self,
+        host: Host,
+        options: SetupOptions,
+        shop: WheelShop,
+        ids: dict[str, Host],
+        tell: Tell,
+    ) -> None:
         self._host = host
         self._options = options
         self._shop = shop
+        self._ids = ids
         self._tell = tell
         self._outcome = HostOutcome(host=str(host), result="failed")
 
@@ -109,6 +118,7 @@ class _HostSetup:
                 "it trusts another root.json, which stays: `edgepack root publish` moves it"
             )
         self._know(device=config.device, notes=tuple(note for note in notes if note))
+        self._claim(config)
         self._say(f"gets wheels for {platform}")
         wheels = await self._shop.get(platform)
         self._know(release=wheels.release)
@@ -129,6 +139,17 @@ class _HostSetup:
         self._know(result=_result(facts, wheels, config.changed, done))
         if options.start:
             await self._wait(ssh, facts, config)
+
+    def _claim(self, config: AgentToml) -> None:
+        if config.device is None:
+            return
+        other = self._ids.setdefault(config.device, self._host)
+        if other != self._host:
+            raise UnfitError(
+                f"{other} is device {config.device} already",
+                hint="copies of one disk image: `rm /etc/machine-id; systemd-machine-id-setup`, "
+                "or --id",
+            )
 
     async def _install(self, ssh: Ssh, facts: Facts, folder: InstallFolder) -> set[str]:
         """Send the folder, run it there, delete it; what it told."""

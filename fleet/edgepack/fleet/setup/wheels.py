@@ -23,6 +23,7 @@ from edgepack.fleet.setup.own_wheel import own_wheel
 _PIP_S = 1800.0
 _SHORT = 12
 _DONE = ".complete"
+_MOST_SETS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +82,24 @@ class WheelShop:
 
     async def _download(self, platform: Platform, name: str, data: bytes, kept: Path) -> None:
         self._cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._cache, prefix=".") as folder:
-            own = Path(folder) / name
+        folder = Path(tempfile.mkdtemp(dir=self._cache, prefix="."))
+        try:
+            own = folder / name
             own.write_bytes(data)
-            await _pip_download(platform, own, Path(folder))
-            (Path(folder) / _DONE).touch()
+            await _pip_download(platform, own, folder)
+            (folder / _DONE).touch()
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(folder, kept)
+            folder.rename(kept)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Delete all but the newest sets: a set is some 50 MB."""
+        marks = [path / _DONE for path in self._cache.iterdir() if (path / _DONE).exists()]
+        marks.sort(key=lambda mark: mark.stat().st_mtime, reverse=True)
+        for mark in marks[_MOST_SETS:]:
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def pip_words(platform: Platform, own: Path, target: Path) -> list[str]:
@@ -100,20 +112,29 @@ def pip_words(platform: Platform, own: Path, target: Path) -> list[str]:
         words += ["--abi", abi]
     for tag in platform.tags:
         words += ["--platform", tag]
-    engines = [ENGINE_REQUIREMENTS[engine] for engine in platform.engines]
     if not platform.from_system:
-        return [*words, str(own), *engines, "pip"]
-    return [*words, "--no-deps", str(own), *_direct(platform), *engines, "pip"]
+        return [*words, str(own), *_of_engines(platform), "pip"]
+    return [*words, "--no-deps", str(own), *_direct(platform), *_of_engines(platform), "pip"]
+
+
+def _of_engines(platform: Platform) -> list[str]:
+    """What the engines need, without what comes from the host's own packages."""
+    wanted = [one for engine in platform.engines for one in ENGINE_REQUIREMENTS[engine]]
+    return [one for one in wanted if _name(one) not in platform.from_system]
+
+
+def _name(requirement: str) -> str:
+    found = re.match(r"[A-Za-z0-9_.-]+", requirement)
+    return found[0] if found else ""
 
 
 def _direct(platform: Platform) -> list[str]:
     """What edgepack itself needs, without what comes from the host's own packages."""
-    needed = []
-    for requirement in metadata.requires("edgepack") or ():
-        name = re.match(r"[A-Za-z0-9_.-]+", requirement)
-        if name and "extra ==" not in requirement and name[0] not in platform.from_system:
-            needed.append(requirement)
-    return needed
+    return [
+        requirement
+        for requirement in metadata.requires("edgepack") or ()
+        if "extra ==" not in requirement and _name(requirement) not in platform.from_system
+    ]
 
 
 async def _pip_download(platform: Platform, own: Path, target: Path) -> None:
