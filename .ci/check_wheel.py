@@ -11,9 +11,16 @@ import sys
 import tempfile
 import time
 import venv
+import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# What code reads beside itself; a build that takes only modules would lose it without a word.
+FILES = {
+    "edgepack/agent/systemd/edgepack-agent.service",
+    "edgepack/fleet/setup/install.sh",
+    "edgepack/fleet/setup/probe.sh",
+}
 UNWANTED = {"onnx", "scikit-learn", "skl2onnx", "torch", "pandas", "pyarrow", "scipy", "rich"}
 _MAKE_BUNDLE = """
 import sys
@@ -45,6 +52,9 @@ def main() -> int:
         folder = Path(name)
         run(sys.executable, "-m", "build", "--wheel", "--outdir", folder / "dist")
         (wheel,) = (folder / "dist").glob("*.whl")
+        missing = FILES - set(zipfile.ZipFile(wheel).namelist())
+        if missing:
+            raise SystemExit(f"the wheel must hold {', '.join(sorted(missing))}")
         venv.create(folder / "empty", with_pip=True)
         python = folder / "empty" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", f"{wheel}[agent-onnx]")

@@ -11,6 +11,7 @@ from support.agent_process import wait_until
 from support.installed_device import OLD, InstalledDevice
 from support.tiny_bundle import write_tiny_bundle
 
+from edgepack.agent.main import main
 from edgepack.trust import PrivateKey, keygen
 
 pytestmark = pytest.mark.timeout(600)
@@ -169,3 +170,10 @@ def test_an_agent_that_was_installed_in_another_way_says_so(tmp_path, keys):
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert (8, True) == (done.returncode, "`edgepack setup` installs" in done.stderr)
     assert os.listdir(found.installation.state) == []
+
+
+@pytest.mark.parametrize("words", [[], ["wheels", "--release", "1.0"]])
+def test_an_upgrade_needs_one_source(words, capsys):
+    """A folder of wheels or a release that lies there; neither or both is a usage error."""
+    assert 2 == main(["upgrade", *words])
+    assert "name either a WHEELHOUSE or --release NAME" in capsys.readouterr().err
