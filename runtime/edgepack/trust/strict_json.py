@@ -76,6 +76,8 @@ def render(value: JsonValue) -> bytes:
 
 
 def _check_depth(data: bytes | bytearray, what: str, max_depth: int) -> None:
+    if data.count(b"[") + data.count(b"{") <= max_depth:
+        return  # it has not as many brackets
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub(b"", data)):
         depth += 1 if bracket.group() in b"[{" else -1
