@@ -45,3 +45,16 @@ def test_a_device_without_a_broker_answers_over_http(tmp_path, keys):
         client.close()
         assert (404, {"error": "model 'no' is not on this device"}) == get(port, "/v2/models/no")
         assert 0 == agent.stop()
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path, keys):
+    """Exit code 2 before anything is loaded; commands that need no HTTP go on working."""
+    section = '[http]\nlisten = "127.0.0.1:0"\ncert_file = "none.pem"\nkey_file = "none.pem"\n'
+    agent = AgentProcess(tmp_path / "device", keys, None, http=section)
+    done = agent.command("run")
+    assert 2 == done.returncode
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert line.startswith("edgepack-agent: error: http.cert_file ")
+    assert line.endswith("none.pem cannot be used: No such file or directory")
+    bundle = write_tiny_bundle(tmp_path, key=PrivateKey.load(keys.release_key))
+    assert 0 == agent.command("install", str(bundle)).returncode

@@ -144,7 +144,7 @@ class Agent:
         self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
         self._publisher.chain = self._journal.chain
         self._is_started = False
-        self._http = self._http_service() if config.http.is_on else None
+        self._http: HttpService | None = None
         self._installing: Installing | None = None
         self._early_desired: bytes | None = None
 
@@ -226,8 +226,9 @@ class Agent:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        if self._http is not None:  # it tells whoever asks that models are being loaded
-            await self._http.open()
+        if self._config.http.is_on:
+            self._http = self._http_service()
+            await self._http.open()  # it tells whoever asks that models are being loaded
         await self.start()
         logger.info("agent.started device=%s", self._config.device)
         parts: list[Coroutine[Any, Any, None]] = [self._publisher.run(), self._install_later()]
