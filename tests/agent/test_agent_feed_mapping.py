@@ -5,7 +5,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgepack.agent.config.inputs import FeatureConfig, InputConfig, Missing, TimeUnit, WindowConfig
+from edgepack.agent.config.inputs import (
+    FeatureConfig,
+    FilesConfig,
+    InputConfig,
+    Missing,
+    TimeUnit,
+    WindowConfig,
+)
 from edgepack.agent.feed.errors import MessageError, MismatchError
 from edgepack.agent.feed.mapping import Mapper, Message
 from edgepack.agent.feed.plan import make_plan
@@ -271,6 +278,8 @@ def test_a_message_may_hold_a_block_of_samples():
             "window.length must be given",
         ),
         (ONE, {"features": {"temp": FeatureConfig(map={"a": "b"})}}, "must hold numbers"),
+        (ONE, {"topic": None, "files": FilesConfig(path="p")}, "files are images or signals"),
+        (TABLE, {"topic": None, "files": FilesConfig(path="p")}, r"takes .*: \[-1, 2\], \[-1, 1\]"),
         (TABLE, {"features": {"kind": FeatureConfig(scale=2)}}, "text has no scale"),
     ],
 )

@@ -146,7 +146,7 @@ def _misfits(column: Column, spec: TensorSpec, *, is_series: bool) -> list[str]:
 
 def _shape_problems(config: InputConfig, contract: Contract) -> list[str]:
     if config.files is not None:
-        return []
+        return _file_problems(contract)
     return [
         f"input {spec.name!r} has the shape {list(spec.shape)} and no names for its features: "
         f"give [input.window], or the path of a list as features.{spec.name}"
@@ -155,6 +155,21 @@ def _shape_problems(config: InputConfig, contract: Contract) -> list[str]:
         and spec.name not in config.features
         and (-1 in spec.shape[1:] or math.prod(spec.shape[1:]) != 1)
     ]
+
+
+def _file_problems(contract: Contract) -> list[str]:
+    """Whether a file can be a sample at all: an image, or a signal."""
+    specs = contract.inputs
+    is_tensor = (
+        len(specs) == 1
+        and len(specs[0].shape) in (2, 3, 4)
+        and specs[0].datatype is not Datatype.BYTES
+        and not specs[0].feature_names
+    )
+    if is_tensor:
+        return []
+    shapes = ", ".join(str(list(spec.shape)) for spec in specs[:_SHOWN])
+    return [f"files are images or signals, the model takes features or several inputs: {shapes}"]
 
 
 def _series(config: InputConfig, window: WindowConfig, contract: Contract) -> Series:
