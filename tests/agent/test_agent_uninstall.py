@@ -38,7 +38,7 @@ def retained(port, pattern):
 
 def test_a_purge_leaves_no_trace(tmp_path, keys, own_broker):
     """The service, every file, and every topic, also those of a model that is gone."""
-    broker = f'[broker]\nurl = "{own_broker.url}"\n[metrics]\ninterval_s = 0.3\n'
+    broker = f'[broker]\nurl = "{own_broker.url}"\n[metrics]\ninterval_s = 0.3\nslow_s = 0.3\n'
     device = InstalledDevice(tmp_path / "root", keys, broker=broker)
     bundle = write_tiny_bundle(tmp_path, key=PrivateKey.load(keys.release_key))
     operator = Operator(own_broker.port, keys)

@@ -48,7 +48,7 @@ class AgentProcess:
         sections = {
             "top": "",
             "broker": broker if broker_port else "",
-            "metrics": "[metrics]\ninterval_s = 0.3\n",
+            "metrics": "[metrics]\ninterval_s = 0.3\nslow_s = 0.3\n",
             "probation": "[probation]\nrequests = 5\nseconds = 2\n",
             "limits": "[limits]\nself_test_compare_s = 0.05\n",
         } | changes

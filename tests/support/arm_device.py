@@ -52,7 +52,7 @@ class ArmDevice(AgentProcess):
             broker_port,
             # An emulator is tens of times slower than what it stands for.
             limits="[limits]\nself_test_s = 600\n",
-            metrics="[metrics]\ninterval_s = 2\n",
+            metrics="[metrics]\ninterval_s = 2\nslow_s = 2\n",
             probation="[probation]\nrequests = 5\nseconds = 20\n",
         )
         (folder / "root.json").write_bytes(keys.root_json.read_bytes())

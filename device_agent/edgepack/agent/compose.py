@@ -38,6 +38,7 @@ from edgepack.agent.serve.mqtt import RequestServer
 from edgepack.agent.serve.policy import PredictionPolicy
 from edgepack.agent.serve.registry import Registry
 from edgepack.trust.decode import encode
+from edgepack.wire.commands import WATCH
 from edgepack.wire.topics import DeviceTopics, root_topic
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Agent:
         self.decisions = Decisions(self.installing)
         self._commands = CommandServer(
             self._topics,
-            self.decisions.remote(),
+            {**self.decisions.remote(), WATCH: self._publisher.metering.watched},
             lambda answer: self._publisher.event("command", answer),
         )
         self._publisher.link = self._server.link = self._commands.link = self._link

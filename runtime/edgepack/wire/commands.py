@@ -15,6 +15,8 @@ from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id
 
 INSTALL = "install"
 WATCH = "watch"
+MAX_WATCH_S = 900
+MIN_WATCH_INTERVAL_S = 1
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{0,128}")
 
@@ -32,6 +34,44 @@ class InstallCommand:
     model: str
     digest: str
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchCommand:
+    """Tell figures often for a while (`in/cmd/watch`).
+
+    Attributes:
+        seconds: How long, at most `MAX_WATCH_S`.
+        interval_s: Seconds between two documents, at least `MIN_WATCH_INTERVAL_S`.
+        request_id: Echoed in the answer, or "".
+    """
+
+    seconds: float = 60.0
+    interval_s: float = 2.0
+    request_id: str = ""
+
+
+def parse_watch(payload: bytes) -> WatchCommand:
+    """Parse a message of `in/cmd/watch`.
+
+    Raises:
+        WireError: It is not such a command, or asks for too much.
+    """
+    try:
+        value = parse(payload, what="command", max_bytes=MAX_CONTROL_BYTES)
+        command = decode(WatchCommand, value, what="command", ignore_unknown=True)
+    except DocumentError as exc:
+        raise WireError(str(exc)) from exc
+    if not 0 < command.seconds <= MAX_WATCH_S:
+        raise WireError(f"command: seconds must be in 0..{MAX_WATCH_S}, got {command.seconds}")
+    if not MIN_WATCH_INTERVAL_S <= command.interval_s <= command.seconds:
+        raise WireError(
+            f"command: interval_s must be in {MIN_WATCH_INTERVAL_S}..seconds, "
+            f"got {command.interval_s}"
+        )
+    if not _REQUEST_ID.fullmatch(command.request_id):
+        raise WireError("command: request_id must be at most 128 printable ASCII characters")
+    return command
 
 
 def parse_install(payload: bytes) -> InstallCommand:

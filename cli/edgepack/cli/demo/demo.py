@@ -236,7 +236,7 @@ class Demo:
         self._config_path.write_text(
             f'device = "{DEVICE}"\nstate = "device"\nroot = "keys/root.json"\n'
             f'[broker]\nurl = "mqtt://127.0.0.1:{port}"\n'
-            "[metrics]\ninterval_s = 1\n"
+            "[metrics]\ninterval_s = 1\nslow_s = 1\n"
             "[probation]\nrequests = 20\nseconds = 2\n"
         )
         return self._config_path

@@ -28,7 +28,7 @@ class BrokerConfig:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    keepalive_s: int = 30
+    keepalive_s: int = 240
     session_s: int = 300
 
 

@@ -54,6 +54,7 @@ def _wrong_numbers(config: "AgentConfig") -> list[str]:
     for name, number in (
         ("broker.keepalive_s", config.broker.keepalive_s),
         ("metrics.interval_s", config.metrics.interval_s),
+        ("metrics.slow_s", config.metrics.slow_s),
         ("probation.requests", config.probation.requests),
         ("probation.seconds", config.probation.seconds),
         ("probation.max_latency_factor", config.probation.max_latency_factor),

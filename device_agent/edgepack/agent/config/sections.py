@@ -15,9 +15,17 @@ class Publish(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
-    """interval_s: seconds between two metrics documents of a model."""
+    """How often figures are told while nobody watches.
 
-    interval_s: float = 60.0
+    Attributes:
+        interval_s: Seconds between two metrics documents of a model; what has not changed is
+            left out.
+        slow_s: Seconds after which everything is told: metrics that did not change, those of the
+            agent and the device, and the retained latest values.
+    """
+
+    interval_s: float = 900.0
+    slow_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,10 @@ from edgepack.agent.install.chain import Chain
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.link import Link
 from edgepack.agent.report.introduction import Introduction, Memory
+from edgepack.agent.report.metering import Metering, short
 from edgepack.agent.report.models import reported_models
 from edgepack.agent.report.outbox import Outbox, Rank
+from edgepack.agent.report.resources import Resources
 from edgepack.agent.report.sender import Sender
 from edgepack.agent.report.transitions import slot_events
 from edgepack.agent.serve.registry import Registry
@@ -37,7 +39,6 @@ from edgepack.wire.topics import ONLINE, DeviceTopics
 
 logger = logging.getLogger(__name__)
 
-_FIRST_METRICS_S = 2.0
 _RETRY_S = 1.0
 _MAX_NOTICE = 500
 _LAST_WORDS_POLL_S = 0.02
@@ -78,6 +79,13 @@ class Publisher:
         self._started_s = time.monotonic()
         self._stale = asyncio.Event()
         self._cleared: list[str] = []
+        self._resources = Resources(config.state_dir)
+        self.metering = Metering(
+            config.metrics,
+            registry,
+            self,
+            lambda model: registry.input_figures(model),  # noqa: PLW0108  (compose sets it later)
+        )
         self.introduction = Introduction(config, instance, topics, memory, self.notice)
         self.link: Link | None = None  # set by compose: the two need each other
         self.sender: Sender | None = None
@@ -198,7 +206,7 @@ class Publisher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_reported())
             tasks.create_task(self._must_sender().run())
-            tasks.create_task(self._measure())
+            tasks.create_task(self.metering.run())
             tasks.create_task(self.introduction.keep_said(self._must_link()))
             tasks.create_task(self.introduction.watch_conflict(self._must_link()))
 
@@ -217,33 +225,34 @@ class Publisher:
                 self._stale.set()
                 await asyncio.sleep(_RETRY_S)
 
-    async def _measure(self) -> None:
-        delay_s = min(_FIRST_METRICS_S, self._config.metrics.interval_s)
-        while True:
-            await asyncio.sleep(delay_s)
-            delay_s = self._config.metrics.interval_s
-            for name, served in self._registry.all().items():
-                mirror = self._registry.mirrors.get(name)
-                fields = {
-                    **served.metrics(),
-                    **(mirror.metrics() if mirror else {}),
-                    **self._registry.input_figures(name),
-                }
-                self._put(self._topics.metrics(name), fields, Rank.METRIC)
-                latest = served.latest.fields() if served.latest else {}
-                await self._say_latest(name, {**fields, **latest, "ts": _now_ms()})
-            if self._registry.mirrors:  # what `out/reported` says of them grows old
-                self._stale.set()
-            self._put(self._topics.agent, self.agent_figures(), Rank.METRIC)
+    # What edgepack.agent.report.metering tells
 
-    async def _say_latest(self, name: str, fields: Mapping[str, Scalar | None]) -> None:
-        link = self._must_link()
-        if not link.connected.is_set():
+    def metrics(self, model: str, fields: Mapping[str, Scalar | None]) -> None:
+        """Figures of one model."""
+        self._put(self._topics.metrics(model), fields, Rank.METRIC)
+        if model in self._registry.mirrors:  # what `out/reported` says of it grows old
+            self._stale.set()
+
+    def agent(self) -> None:
+        """Figures of the agent and the device."""
+        fields = {**self.agent_figures(), **self._resources.figures()}
+        self._put(self._topics.agent, short(fields), Rank.METRIC)
+
+    async def latest(self, model: str, fields: Mapping[str, Scalar | None]) -> None:
+        """Figures and prediction of one model, to be retained."""
+        if not self.is_connected:
             return
+        payload = render_flat({**fields, "ts": _now_ms()})
         try:
-            await link.publish(self._topics.latest(name), render_flat(fields), qos=0, retain=True)
+            topic = self._topics.latest(model)
+            await self._must_link().publish(topic, payload, qos=0, retain=True)
         except FetchError as exc:
             logger.debug("latest.lost error=%s", exc)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker is there."""
+        return self.link is not None and self.link.connected.is_set()
 
     async def _say_reported(self, link: Link) -> None:
         reported = Reported(

@@ -14,7 +14,7 @@ from edgepack.agent.errors import DecisionError, FetchError, RejectedError
 from edgepack.agent.link import Incoming, Link
 from edgepack.agent.serve.mqtt import check_response_topic
 from edgepack.trust.errors import EdgepackError
-from edgepack.wire.commands import request_id_of
+from edgepack.wire.commands import WATCH, request_id_of
 from edgepack.wire.errors import WireError
 from edgepack.wire.messages import Scalar, render_flat
 from edgepack.wire.topics import MAX_CONTROL_BYTES, DeviceTopics, check_id
@@ -74,8 +74,10 @@ class CommandServer:
             answer |= {"reason": "defect", "error": "the device failed; its log tells why"}
         else:
             answer["accepted"] = True
-        logger.info("command.%s op=%s", answer.get("reason", "accepted"), answer["op"])
-        self._told(answer)
+        # who looks asks every half a minute: that is no event to be kept
+        if answer["op"] != WATCH or "error" in answer:
+            logger.info("command.%s op=%s", answer.get("reason", "accepted"), answer["op"])
+            self._told(answer)
         if topic is not None and self.link is not None:
             try:
                 await self.link.publish(topic, render_flat(answer), correlation=message.correlation)
