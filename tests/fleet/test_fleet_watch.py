@@ -185,3 +185,30 @@ def test_watching_a_broker_that_is_not_there_fails(prefix):
 
     with pytest.raises(BrokerError, match="cannot reach"):
         asyncio.run(run())
+
+
+def test_watching_asks_the_devices_that_are_there_for_figures(broker, prefix):
+    """A device hears a lease within bounds while somebody looks; nobody else is asked."""
+    from edgepack.wire.commands import parse_watch
+
+    async def main():
+        view = FleetView(prefix)
+        device, away = DeviceTopics(prefix, "here"), DeviceTopics(prefix, "away")
+        async with connect(parse_broker_url(broker.url)) as client, asyncio.timeout(30):
+            await client.subscribe([(device.command("+"), 1), (away.command("+"), 1)])
+            await client.publish(away.status, b"offline", qos=1, retain=True)
+
+            async def look():
+                async for _ in watch(parse_broker_url(broker.url), prefix, view, every_s=3.0):
+                    pass
+
+            looking = asyncio.create_task(look())
+            await client.publish(device.status, b"online", qos=1, retain=True)
+            message = await anext(aiter(client.messages))
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            return str(message.topic), parse_watch(message.payload), view.online()
+
+    topic, command, online = asyncio.run(main())
+    assert (f"{prefix}/here/in/cmd/watch", {"here"}) == (topic, online)
+    assert (60.0, 3.0) == (command.seconds, command.interval_s)

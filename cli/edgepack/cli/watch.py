@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from edgepack.cli.config import add_broker_arguments, settings
 from edgepack.cli.console import note, print_json, print_table, safe
+from edgepack.cli.errors import UsageError
 from edgepack.cli.event_loop import run_async
 from edgepack.fleet import parse_broker_url
 from edgepack.fleet.connection import BrokerUrl
 from edgepack.fleet.watch import FleetView, Row, snapshot, watch
+from edgepack.wire.commands import MIN_WATCH_INTERVAL_S
 from edgepack.wire.topics import check_prefix
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ _HEAD = (
 _DISPENSABLE = ("ERRORS", "VARIANT", "P50 ms", "REQUESTS", "DRIFT", "SEEN", "P99 ms", "QUALITY")
 _BORDER = 3  # what a column costs besides its text
 _REDRAW_S = 0.25
+_MOST_EVERY_S = 60
 _NOTHING = "-"
 
 
@@ -46,6 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_broker_arguments(parser)
     parser.add_argument(
         "--once", action="store_true", help="print what the broker retains now, and end"
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="ask devices for their figures that often while this runs, 1 to 60; 0: do not ask "
+        "(default: %(default)g)",
     )
     parser.add_argument(
         "--json",
@@ -58,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
     """Show the fleet."""
     found = settings(args)
     broker, prefix = parse_broker_url(found.broker), check_prefix(found.prefix)
+    if args.every and not MIN_WATCH_INTERVAL_S <= args.every <= _MOST_EVERY_S:
+        raise UsageError(f"--every must be 1 to {_MOST_EVERY_S} seconds, or 0, got {args.every}")
+    every_s = args.every or None
     if args.once:
         rows = run_async(snapshot(broker, prefix)).rows()
         if args.json:
@@ -66,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
         else:
             print_table(_HEAD, [cells(row, time.time()) for row in rows])
     elif args.json:
-        run_async(_lines(broker, prefix))
+        run_async(_lines(broker, prefix, every_s))
     elif sys.stdout.isatty():
-        run_async(_live(broker, prefix))
+        run_async(_live(broker, prefix, every_s))
     else:
-        run_async(_plain(broker, prefix))
+        run_async(_plain(broker, prefix, every_s))
     return 0
 
 
@@ -137,10 +151,10 @@ def _ago(seen_s: float | None, now_s: float) -> str:
     return f"{seconds:.0f} s"
 
 
-async def _lines(broker: BrokerUrl, prefix: str) -> None:
+async def _lines(broker: BrokerUrl, prefix: str, every_s: float | None) -> None:
     view = FleetView(prefix)
     told: dict[tuple[str, str], dict[str, object]] = {}
-    async for device in watch(broker, prefix, view):
+    async for device in watch(broker, prefix, view, every_s=every_s):
         for row in view.rows(device) if device else ():
             fields = _fields(row)
             if told.get((row.device, row.model)) != fields:
@@ -148,11 +162,11 @@ async def _lines(broker: BrokerUrl, prefix: str) -> None:
                 print_json(fields)
 
 
-async def _plain(broker: BrokerUrl, prefix: str) -> None:
+async def _plain(broker: BrokerUrl, prefix: str, every_s: float | None) -> None:
     """Without a terminal: a line for each change of a device, no figures."""
     view = FleetView(prefix)
     told: dict[tuple[str, str], Sequence[str]] = {}
-    async for device in watch(broker, prefix, view):
+    async for device in watch(broker, prefix, view, every_s=every_s):
         if not device:
             note("connection lost; trying again")
             continue
@@ -184,14 +198,14 @@ def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     return [index for index, name in enumerate(_HEAD) if name in widths]
 
 
-async def _live(broker: BrokerUrl, prefix: str) -> None:
+async def _live(broker: BrokerUrl, prefix: str, every_s: float | None) -> None:
     from rich.console import Console
     from rich.live import Live
 
     view, lost, console = FleetView(prefix), asyncio.Event(), Console()
 
     async def feed() -> None:
-        async for device in watch(broker, prefix, view):
+        async for device in watch(broker, prefix, view, every_s=every_s):
             if device:
                 lost.clear()
             else:

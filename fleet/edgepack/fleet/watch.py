@@ -15,6 +15,7 @@ import aiomqtt
 
 from edgepack.fleet.connection import BrokerUrl, connect
 from edgepack.fleet.errors import BrokerError
+from edgepack.fleet.lease import leases
 from edgepack.fleet.retained import bytes_of, read_retained
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.errors import WireError
@@ -168,6 +169,10 @@ class FleetView:
             device.seen_s = now_s
         return out.device
 
+    def online(self) -> set[str]:
+        """Ids of the devices that are there."""
+        return {row.device for row in self.rows() if row.status == ONLINE.decode()}
+
     def rows(self, device: str | None = None) -> list[Row]:
         """The rows of one device or of all, sorted by device and model."""
         names = sorted(self._devices) if device is None else [device]
@@ -257,13 +262,17 @@ async def snapshot(broker: BrokerUrl, prefix: str) -> FleetView:
     return view
 
 
-async def watch(broker: BrokerUrl, prefix: str, view: FleetView) -> AsyncIterator[str]:
+async def watch(
+    broker: BrokerUrl, prefix: str, view: FleetView, *, every_s: float | None = None
+) -> AsyncIterator[str]:
     """Feed a view from a broker for ever.
 
     Args:
         broker: Where the broker is.
         prefix: Topic prefix.
         view: What to feed.
+        every_s: Devices are asked to tell their figures that often while this runs; None: they
+            are not.
 
     Yields:
         The id of the device that a message has changed; "" when the connection was lost.
@@ -278,8 +287,9 @@ async def watch(broker: BrokerUrl, prefix: str, view: FleetView) -> AsyncIterato
                 connected = True
                 filters = [(f"{prefix}/+/out/{kind}", 1) for kind in _KINDS]
                 await client.subscribe(filters)
-                async for changed in _messages(client, view):
-                    yield changed
+                async with leases(client, prefix, view.online, every_s):
+                    async for changed in _messages(client, view):
+                        yield changed
         except BrokerError as exc:
             if not connected:
                 raise

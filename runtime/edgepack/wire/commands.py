@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgepack.trust.decode import decode
 from edgepack.trust.errors import DocumentError
-from edgepack.trust.strict_json import parse
+from edgepack.trust.strict_json import parse, render
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id
 
@@ -72,6 +72,11 @@ def parse_watch(payload: bytes) -> WatchCommand:
     if not _REQUEST_ID.fullmatch(command.request_id):
         raise WireError("command: request_id must be at most 128 printable ASCII characters")
     return command
+
+
+def render_watch(*, seconds: float, interval_s: float) -> bytes:
+    """A message of `in/cmd/watch`."""
+    return render({"seconds": seconds, "interval_s": interval_s})
 
 
 def parse_install(payload: bytes) -> InstallCommand:

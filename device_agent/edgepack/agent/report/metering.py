@@ -103,12 +103,15 @@ class Metering:
             except TimeoutError:
                 pass
             self._leased.clear()
-            now_s = self._clock()
-            lease = self._current(now_s)
-            await self.tell(now_s, in_full=lease is not None)
-            delay_s = self._config.interval_s
-            if lease is not None:
-                delay_s = min(delay_s, lease.interval_s)
+            delay_s = await self.step()
+
+    async def step(self) -> float:
+        """Tell what is due now; seconds until the next time."""
+        now_s = self._clock()
+        lease = self._current(now_s)
+        await self.tell(now_s, in_full=lease is not None)
+        interval_s = self._config.interval_s
+        return interval_s if lease is None else min(interval_s, lease.interval_s)
 
     async def tell(self, now_s: float, *, in_full: bool) -> None:
         """Tell what is due."""
