@@ -14,6 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the agent until it is told to stop."""
     gc.disable()  # importing makes no garbage worth looking for
+    from edgepack.agent.lean import import_paho
+
+    import_paho()
     from edgepack.agent.broker_client import check_files
     from edgepack.agent.compose import Agent
     from edgepack.agent.config import read_config

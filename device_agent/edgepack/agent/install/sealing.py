@@ -17,6 +17,7 @@ from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase
 from edgepack.agent.install.worker import Worker
+from edgepack.runtime.version import version_of
 from edgepack.trust import dsse
 from edgepack.trust.errors import EdgepackError
 from edgepack.trust.payload_types import CHECKPOINT_PAYLOAD_TYPE, EVENT_PAYLOAD_TYPE
@@ -161,15 +162,13 @@ class Sealer:
         sealed = await self._worker.seal(self._key_file, documents)
         known = self._journal.meta(PUBLIC_KEY)
         if known != sealed.key.encode():
-            from importlib.metadata import version
-
             # it signs itself: the next batch has this event in it
             self._journal.set_metas(
                 {PUBLIC_KEY: sealed.key.encode()},
                 event="key",
                 actor="agent",
                 key=sealed.key,
-                agent_version=version("edgepack"),
+                agent_version=version_of("edgepack"),
             )
             self._keyed(sealed.key)
             if known is not None:

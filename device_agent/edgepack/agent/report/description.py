@@ -7,6 +7,7 @@ import platform
 from edgepack.agent.config import AgentConfig
 from edgepack.runtime import EngineMissingError
 from edgepack.runtime.engines import engine_named, engine_names
+from edgepack.runtime.version import version_of
 from edgepack.wire.messages import Info
 
 
@@ -17,15 +18,13 @@ def describe(config: AgentConfig, instance: str) -> Info:
         config: Gives id and tags.
         instance: Random id of this installation.
     """
-    from importlib.metadata import version  # brings in the email package: not at the start
-
     engines: dict[str, str] = {}
     for name in engine_names():
         with contextlib.suppress(EngineMissingError):
             engines |= engine_named(name).versions()
     return Info(
         device=config.device,
-        agent_version=version("edgepack"),
+        agent_version=version_of("edgepack"),
         instance=instance,
         tags=config.tags,
         machine=platform.machine(),

@@ -19,6 +19,7 @@ from edgepack.runtime.errors import (
 from edgepack.runtime.options import SessionOptions
 from edgepack.runtime.tflite_file import read_tflite
 from edgepack.runtime.tflite_session import TfliteSession
+from edgepack.runtime.version import version_of
 
 LITERT: Final = "litert"
 TFLITE_RUNTIME: Final = "tflite-runtime"
@@ -44,12 +45,10 @@ class TfliteEngine:
 
     def versions(self) -> dict[str, str]:
         """Name the installed interpreter; it is not imported."""
-        import importlib.metadata  # brings in the email package: not for a device that restarts
-
         found = self._installed()
         try:
-            return {found: importlib.metadata.version(_PACKAGES[found][1])}
-        except importlib.metadata.PackageNotFoundError:
+            return {found: version_of(_PACKAGES[found][1])}
+        except ModuleNotFoundError:
             # Linux distributions that package it themselves need not say so to Python.
             return {found: str(getattr(_import(found), "__version__", "0 (unknown)"))}
 

@@ -24,6 +24,7 @@ from edgepack.runtime.errors import (
 )
 from edgepack.runtime.options import SessionOptions
 from edgepack.runtime.tensors import Array
+from edgepack.runtime.version import version_of
 
 _NAME: Final = "onnxruntime"
 _LOG_ERRORS_FATAL_ONLY: Final = 4
@@ -53,11 +54,9 @@ class OnnxRuntimeEngine:
 
     def versions(self) -> dict[str, str]:
         """Name the installed onnxruntime; the package is not imported."""
-        import importlib.metadata  # brings in the email package: not for a device that restarts
-
         try:
-            return {_NAME: importlib.metadata.version(_NAME)}
-        except importlib.metadata.PackageNotFoundError:
+            return {_NAME: version_of(_NAME)}
+        except ModuleNotFoundError:
             # Debian's package and some builds carry another distribution name.
             return {_NAME: str(_import().__version__)}
 

@@ -20,6 +20,7 @@ from edgepack.agent.serve.inference import Inference
 from edgepack.agent.serve.requests import to_inputs, to_tensors
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle.contract import TensorSpec
+from edgepack.runtime.version import version_of
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.open_inference import InferAnswer, parse_infer, render_answer
 
@@ -142,6 +143,4 @@ def _platform(served: ServedModel) -> str:
 
 @functools.cache
 def _agent_version() -> str:
-    from importlib.metadata import version  # brings in the email package: not at the start
-
-    return version("edgepack")
+    return version_of("edgepack")
