@@ -10,12 +10,12 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from support.brokers import LOOPBACK, Mosquitto, mosquitto_binary, running
-from support.certificates import Authority
 
 from edgepack.agent.backoff import Backoff
 from edgepack.agent.config import BrokerConfig
 from edgepack.agent.crowding import Crowding
 from edgepack.agent.link import Link
+from edgepack.bench.certificates import Authority
 from edgepack.wire.topics import DeviceTopics
 
 TOPICS = DeviceTopics("edgepack/v1", "ways")

@@ -61,10 +61,14 @@ class CountingRelay:
 
     Args:
         port: Where to.
+
+    Attributes:
+        refuses: Whether new connections are ended at once.
     """
 
     def __init__(self, port: int) -> None:
         self._to = port
+        self.refuses = False
         self._ended = Counted()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -99,6 +103,9 @@ class CountingRelay:
         with contextlib.suppress(OSError):
             while True:
                 device, _ = self._listener.accept()
+                if self.refuses:
+                    device.close()
+                    continue
                 device.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._open.add(device)

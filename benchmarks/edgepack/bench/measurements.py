@@ -18,6 +18,8 @@ NAMES: Final = (
     "sensor_pace",
     "monitor_cost",
     "agent_footprint",
+    "agent_traffic",
+    "agent_soak",
     "http_serving",
     "http_beside_mlserver",
     "install_memory",

@@ -113,14 +113,14 @@ class Link:
                     at_least_s = _CROWDED_DELAY_S
                 elif self.connected.is_set():
                     backoff.reset()
-                reason = f"broker.lost error={exc}"
+                logger.warning("broker.lost error=%s", exc)
             # a certificate or password file that is missing now may be there later
             except (OSError, ConfigError) as exc:
-                reason = f"broker.unusable error={exc}"
+                logger.warning("broker.unusable error=%s", exc)
             finally:
                 self._disconnected()
             delay_s = backoff.next_s(at_least_s)
-            logger.warning("%s retry_in_s=%.1f", reason, delay_s)
+            logger.debug("broker.waiting retry_in_s=%.1f", delay_s)
             await asyncio.sleep(delay_s)
 
     async def publish(

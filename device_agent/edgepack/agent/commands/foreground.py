@@ -20,12 +20,17 @@ def run(args: argparse.Namespace) -> int:
     from edgepack.agent.broker_client import check_files
     from edgepack.agent.compose import Agent
     from edgepack.agent.config import read_config
+    from edgepack.agent.log_rate import BoundedRate
 
     logging.basicConfig(
         level=logging.DEBUG if args.verbose else logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
+    if not args.verbose:
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(BoundedRate())
+        logging.getLogger("mqtt").setLevel(logging.CRITICAL)  # the link says it in its own words
     config = read_config(args.config)
     brokers = [config.broker]
     brokers += [one.broker for one in config.input if one.broker is not None]

@@ -1,4 +1,4 @@
-"""Certificates of an authority of the test's own."""
+"""Certificates of an authority of one measurement's, or one test's, own."""
 
 import datetime
 import ipaddress
