@@ -106,7 +106,8 @@ class Registry:
         # what is proven is not suspected, and need not be marked
         mark = self._marks.of(slot.name) if self._marks is not None and slot.is_unproven else None
         work = partial(_load, slot.active, layout, mark=mark, hash_mapped=self.distrusts_disk)
-        model, reference = await loop.run_in_executor(self.executor, work)
+        # not behind the requests: they may wait for the very model that is to go, for it is slow
+        model, reference = await asyncio.to_thread(work)
         served = ServedModel(slot.active, model, trusted_truths=self._trusted_truths, mark=mark)
         self._served[slot.name] = served
         self._tell(slot.name)
