@@ -110,9 +110,15 @@ class Upgrader:
                 f"{origin.version}); --older takes it all the same"
             )
         self._tell(f"edgepack {house.version}: {len(house.wheels)} wheels, signed")
+        was_here = place.origin(new) is not None
         make_release(place, new, folder, house)
         self._tell(f"{place.release(new)}: made")
-        return self._change(old, new)
+        try:
+            return self._change(old, new)
+        except BaseException:
+            if not was_here and place.attempt() is None:
+                place.discard(new)  # an environment takes more room than most models
+            raise
 
     def adopt(self, new: str) -> Done:
         """Upgrade to a release that lies there whole, as `edgepack setup` makes one as root.
