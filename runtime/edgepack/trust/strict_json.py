@@ -51,12 +51,11 @@ def parse(
         raise DocumentLimitError(f"{what} must be at most {max_bytes} bytes, got {len(data)}")
     _check_depth(data, what, max_depth)
     try:
-        value: JsonValue = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_no_constant,
-            parse_float=_finite if finite else None,
-        )
+        decoder = _FINITE_DECODER if finite else _DECODER
+        text = data.decode("utf-8")
+        if text.startswith("\ufeff"):
+            raise ValueError("it begins with a byte order mark")  # noqa: TRY301
+        value: JsonValue = decoder.decode(text)
         if _SURROGATE.search(data):
             render(value)  # a lone surrogate cannot be written again, nor printed
     except (ValueError, RecursionError) as exc:
@@ -70,9 +69,7 @@ def render(value: JsonValue) -> bytes:
     Raises:
         ValueError: A number is not finite.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _check_depth(data: bytes | bytearray, what: str, max_depth: int) -> None:
@@ -103,3 +100,13 @@ def _finite(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise ValueError(f"number {text[:40]} is too large")
     return number
+
+
+# Made once: `json.loads` and `json.dumps` make them anew for every document.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_FINITE_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)

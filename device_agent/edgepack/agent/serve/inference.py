@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edgepack.agent.errors import BusyError, UnknownModelError
+from edgepack.agent.serve.drift_watch import DriftWatch
 from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.requests import Answer
 from edgepack.agent.serve.served import ServedModel
@@ -66,7 +67,7 @@ class Inference:
     ) -> None:
         self._registry = registry
         self._pending = pending
-        self._drifted = drifted
+        self._watch = DriftWatch(drifted)
         self.listeners: list[Callable[[Prediction], None]] = []
         self.running = 0
         self.finished = 0
@@ -145,6 +146,4 @@ class Inference:
             except Exception:  # a defect of one must not cost the others
                 logger.exception("prediction.defect model=%s", prediction.model)
         self._registry.mirror(prediction.model, prediction.inputs, prediction.outputs)
-        result = served.observe(prediction.inputs)
-        if result is not None:
-            self._drifted(prediction.model, result)
+        self._watch.add(served, prediction.inputs)

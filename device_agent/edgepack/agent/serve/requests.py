@@ -81,7 +81,7 @@ def to_answer(outputs: Mapping[str, Array], contract: Contract) -> Answer:
     label = outputs.get("label")
     value = outputs.get("value")
     probabilities = outputs.get("probabilities")
-    confidence = None if probabilities is None else float(np.max(probabilities[0]))
+    confidence = None if probabilities is None else float(probabilities[0].max())
     several = several_labels_of(contract.task, outputs)
     if several is not None:
         return Answer(None, None, None, _labels(several, contract))

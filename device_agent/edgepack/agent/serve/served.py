@@ -97,6 +97,11 @@ class ServedModel:
         """From now on `observe` compares inputs with the detector's reference."""
         self._detector = detector
 
+    @property
+    def watches_drift(self) -> bool:
+        """Whether `observe` compares anything."""
+        return self._detector is not None
+
     def observe(self, inputs: Mapping[str, Array]) -> "DriftResult | None":
         """Look at inputs for drift; a result when they completed a window."""
         if self._detector is None:

@@ -302,15 +302,18 @@ class Connection(asyncio.Protocol):
             self._http.send(h11.Response(status_code=response.status, headers=headers)) or b""
         ]
         if self._head is None or self._head.method != "HEAD":
-            for part in response.body:
+            body = response.body
+            if len(body) > 1 and size <= _JOINED_BYTES:
+                body = (b"".join(body),)
+            for part in body:
                 data: Any = h11.Data(data=part)  # type: ignore[arg-type]  # passed through
                 parts += self._http.send_with_data_passthrough(data) or []
-        self._http.send(h11.EndOfMessage())
         if size <= _JOINED_BYTES:
             self._write(b"".join(parts))
         else:
             for part in parts:
                 self._write(part)
+        self._http.send(h11.EndOfMessage())  # writes nothing, where the length was said
 
     def _write(self, data: bytes | memoryview | None) -> None:
         if data and self._transport is not None:

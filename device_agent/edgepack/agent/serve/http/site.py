@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 Endpoint: TypeAlias = Callable[..., Awaitable[Response]]
 _ANY: Final = "*"
 _MAX_TARGET: Final = 2048
+_REMEMBERED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,9 @@ class Route:
         return dict(zip(self.names, found, strict=True))
 
 
+_Found: TypeAlias = list[tuple[Route, dict[str, str]]]
+
+
 class RoutedSite:
     """Routes requests to endpoints.
 
@@ -67,6 +71,7 @@ class RoutedSite:
 
     def __init__(self, routes: list[Route], access: Access) -> None:
         self._routes = routes
+        self._found: dict[str, _Found] = {}  # callers ask for the same few paths again and again
         self._access = access
 
     def admit(self, head: Head) -> Answerer:
@@ -76,12 +81,9 @@ class RoutedSite:
             HttpError: Nothing does (404, 405), the caller may not (401, 403), or its body is of a
                 kind that nobody reads (415).
         """
-        segments = _segments(head.target)
-        found = [
-            (route, values)
-            for route in self._routes
-            if (values := route.values(segments)) is not None
-        ]
+        found = self._found.get(head.target)
+        if found is None:
+            found = self._find(head.target)
         if not all(route.is_public for route, _ in found) or not found:
             self._access.check(head)
         if not found:
@@ -98,6 +100,18 @@ class RoutedSite:
             f"method must be {' or '.join(allowed)}, got {head.method[:20]}",
             headers=((b"Allow", ", ".join(allowed).encode()),),
         )
+
+    def _find(self, target: str) -> _Found:
+        segments = _segments(target)
+        found = [
+            (route, values)
+            for route in self._routes
+            if (values := route.values(segments)) is not None
+        ]
+        if len(self._found) >= _REMEMBERED:
+            self._found.clear()
+        self._found[target] = found
+        return found
 
 
 async def _answered(endpoint: Endpoint, values: dict[str, str], request: Request) -> Response:
