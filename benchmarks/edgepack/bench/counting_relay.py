@@ -17,7 +17,7 @@ from typing import Final
 LOOPBACK: Final = "127.0.0.1"
 _MSS: Final = 1448
 _HEADERS: Final = 20 + 32
-_OPENING: Final = 2 * 8
+_OPENING: Final = _HEADERS + 2 * 8  # the kernel does not count the SYN that it was made of
 # struct tcp_info of linux/tcp.h: u64 bytes_acked, bytes_received, u32 segs_out, segs_in
 _ACKED_AT: Final = 120
 
@@ -136,8 +136,8 @@ def _pass(source: socket.socket, target: socket.socket) -> None:
 def _count(one: socket.socket) -> Counted:
     info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     acked, received, out, into = struct.unpack_from("=QQII", info, _ACKED_AT)
-    # the kernel counts the SYN as an acknowledged byte
-    return Counted(packets=out + into, payload_bytes=max(0, acked - 1) + received, connections=1)
+    # of a connection that has ended, its two FINs are among the bytes
+    return Counted(packets=out + into, payload_bytes=acked + received, connections=1)
 
 
 @contextlib.contextmanager
