@@ -140,7 +140,7 @@ def _drain(listener: Listener) -> None:
 def _figure(samples: list[tuple[float, float]], listener: Listener, connections: int) -> Figure:
     late = np.array([one for one in samples if one[0] >= _WARM_S])
     slope, spread = _slope(late)
-    hours = len(listener.numbers) / (2 * 4 + 1)  # by default: metrics 4 times, the agent's once
+    hours = len(listener.numbers) / (2 * 4 + 1)  # metrics and a prediction 4 times, the agent once
     return Figure(
         name="agent_soak",
         title="An agent whose broker comes and goes",
