@@ -62,7 +62,9 @@ def take_out(text: bytes | bytearray) -> tuple[bytes | bytearray, list[NumberTex
     parts: list[bytes] = []
     texts: list[NumberText] = []
     done = 0
-    for match in _DATA.finditer(text):
+    look = 0
+    while match := _DATA.search(text, look):
+        look = match.end()
         start = match.end() - 1
         stop = min(
             (place for sign in (b'"', b"}") if (place := text.find(sign, start)) >= 0),
@@ -74,7 +76,7 @@ def take_out(text: bytes | bytearray) -> tuple[bytes | bytearray, list[NumberTex
             continue
         parts += [bytes(text[done:start]), b'{"%s":%d}' % (_PLACE.encode(), len(texts))]
         texts.append(NumberText(found))
-        done = end
+        done = look = end  # nothing in a list of numbers looks like a key
     parts.append(bytes(text[done:]))
     return b"".join(parts), texts
 

@@ -19,13 +19,13 @@ import numpy as np
 
 from edgepack.runtime.tensors import Array
 
-_COMMA, _DOT, _MINUS, _ZERO = 44, 46, 45, 48
+_COMMA, _DOT, _MINUS, _ZERO, _SPACE = 44, 46, 45, 48, 32
 _WORD: Final = 8
 _MOST_DIGITS: Final = 19  # what an unsigned 64-bit integer surely holds
 _EXACT: Final = 1 << 53
 _DROPPED_BITS: Final = 52 - 23  # of a float64's fraction, by float32
 _POWERS: Final = np.array([10**n for n in range(_MOST_DIGITS + 1)], dtype=np.uint64)
-_UNUSUAL: Final = (b"+", b" ", b"\n", b"\t", b"\r")
+_UNUSUAL: Final = (b"+", b"\n", b"\t", b"\r")
 _MOST_POWERS: Final = 2000  # of numbers with an exponent: very small ones among others
 _NUMBER: Final = re.compile(rb"-?(0|[1-9][0-9]*)(\.[0-9]+)?[eE]-?[0-9]{1,4}")
 # Keeps the last n bytes of a little-endian word.
@@ -51,7 +51,7 @@ def parse_numbers(
     whole = dtype.kind in "iu"
     if whole and dtype.itemsize < 4:
         return None
-    plain = _without_nesting(text.replace(b", ", b","), shape)
+    plain = _without_nesting(text, shape)
     if plain is None or any(sign in plain for sign in _UNUSUAL):
         return None
     powers: dict[int, float] = {}
@@ -77,7 +77,7 @@ def _without_powers(text: bytes) -> tuple[bytes, dict[int, float]] | None:
     for match in re.finditer(rb"[eE]", text):
         start, end = text.rfind(b",", 0, match.start()) + 1, text.find(b",", match.end())
         end = len(text) if end < 0 else end
-        token = text[start:end]
+        token = text[start:end].removeprefix(b" ")
         if len(found) >= _MOST_POWERS or not _NUMBER.fullmatch(token) or start < done:
             return None
         before = text[done:start]
@@ -95,6 +95,7 @@ def _without_nesting(text: bytes, shape: tuple[int, ...]) -> bytes | None:
     inner = text[1:-1]
     if b"[" not in inner:
         return inner
+    text = text.replace(b", ", b",")
     skeleton = b""
     for size in reversed(shape):
         skeleton = b"[" + b",".join([skeleton] * size) + b"]"
@@ -124,6 +125,10 @@ def _parse(text: bytes, count: int, *, exact: bool, whole: bool) -> Array | None
     starts = np.empty_like(ends)
     starts[0] = 3 * _WORD
     starts[1:] = ends[:-1] + 1
+    spaced = chars[starts] == _SPACE  # `json.dumps` leaves one behind each comma
+    if np.count_nonzero(chars == _SPACE) != np.count_nonzero(spaced):
+        return None
+    starts += spaced
     negative = chars[starts] == _MINUS
     if np.count_nonzero(chars == _MINUS) != np.count_nonzero(negative):
         return None
