@@ -1,7 +1,7 @@
 """Commands to a device over `in/cmd/<op>`, and their answers.
 
 They are not signed: whoever may write to that topic may press a button that a signed desired state
-has put there, and nothing more.
+has put there, or ask for figures more often within bounds, and nothing more.
 """
 
 import re
