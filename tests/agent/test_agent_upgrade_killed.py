@@ -5,7 +5,9 @@ import contextlib
 import shutil
 import signal
 import sqlite3
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from support.forked import in_fork
@@ -103,8 +105,12 @@ def house(tmp_path):
 
 @pytest.fixture
 def start(tmp_path, house, monkeypatch):
-    """A device's files before the upgrade."""
-    root = tmp_path / "start"
+    """A device's files before the upgrade, under a short path: its state has a unix socket."""
+    with tempfile.TemporaryDirectory(prefix="killed-") as folder:
+        yield device_files(Path(folder) / "start", tmp_path, monkeypatch)
+
+
+def device_files(root, tmp_path, monkeypatch):
     here = Installation(root)
     for folder in (here.releases / OLD / "bin", here.etc, here.state, here.unit.parent):
         folder.mkdir(parents=True)

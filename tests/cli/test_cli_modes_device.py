@@ -28,6 +28,7 @@ def agent(tmp_path, files, mosquitto, prefix):
     top = f'prefix = "{prefix}"\n'
     made = AgentProcess(tmp_path / "device", files, mosquitto.port, probation=SHORT, top=top)
     with running(made):
+        wait_until(lambda: "broker.connected" in made.text(), "it is connected")
         yield made
 
 
@@ -67,7 +68,7 @@ def test_a_challenger(edgepack, deploy, agent, bundle, newer, files, mosquitto, 
     """Cast, compared, seen in `watch`, promoted; what answers already cannot be one."""
     alone = edgepack(
         *("deploy", newer, "--shadow", "--device", "d1", "--keys", files.root_json.parent),
-        *("--broker", mosquitto.url, "--prefix", prefix, "--wait", "--timeout", "3"),
+        *("--broker", mosquitto.url, "--prefix", prefix, "--wait", "--timeout", "10"),
     )
     assert (7, True) == (alone.code, "no version answers beside it" in alone.err), alone.err
     assert 0 == deploy(bundle).code
