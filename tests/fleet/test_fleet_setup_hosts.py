@@ -9,6 +9,7 @@ from edgepack.fleet.setup.agent_toml import agent_toml
 from edgepack.fleet.setup.decide import (
     clock_note,
     platform_of,
+    python_note,
     shortcomings,
     space_shortcoming,
 )
@@ -218,6 +219,12 @@ def test_pip_on_32_bit_arm_leaves_out_what_debian_has(tmp_path):
     plain = pip_words(platform_of(PYTHON, ["tflite-runtime"]), own, tmp_path)
     assert "--no-deps" not in plain
     assert "numpy<2" in plain
+
+
+def test_a_python_in_a_home_folder():
+    """The service would not see it: a note says so."""
+    assert "" == python_note(PYTHON)
+    assert "ProtectHome" in python_note(python(path="/home/pi/.pyenv/bin/python3"))
 
 
 def test_space():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgepack.fleet.setup.errors import UnfitError
 from edgepack.fleet.setup.probe import Facts, RemotePython
 
+_HOMES = ("/home/", "/root" + "/")
 MIN_PYTHON = (3, 11)
 _CLOCK_SLACK_S = 300
 _OLDEST_GLIBC_MINOR = 17
@@ -154,6 +155,16 @@ def clock_note(facts: Facts, now_s: float) -> str:
         return ""
     amount = f"{abs(off) / 86400:.1f} days" if abs(off) > 86400 else f"{abs(off) / 60:.0f} minutes"
     return f"its clock is {amount} {'ahead' if off > 0 else 'behind'}: TLS may fail until it is set"
+
+
+def python_note(python: RemotePython) -> str:
+    """What is wrong with where a Python lies, or "": the service sees no home folder."""
+    if not python.path.startswith(_HOMES):
+        return ""
+    return (
+        f"its Python, {python.path}, lies in a home folder, which the service does not see: "
+        "install the system's, or allow it with ProtectHome=read-only in a drop-in"
+    )
 
 
 def is_release_name(text: str) -> bool:

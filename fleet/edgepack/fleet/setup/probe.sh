@@ -51,7 +51,7 @@ try:
 except ImportError:
     has_venv = False
 print("python\t" + json.dumps({
-    "path": sys.executable, "version": list(sys.version_info[:3]), "bits": struct.calcsize("P") * 8,
+    "path": os.path.realpath(sys.executable), "version": list(sys.version_info[:3]), "bits": struct.calcsize("P") * 8,
     "implementation": sys.implementation.name, "libc": libc, "packages": packages, "venv": has_venv,
 }))
 sys.exit(0 if sys.version_info >= (3, 11) else 1)

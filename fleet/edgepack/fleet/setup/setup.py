@@ -12,6 +12,7 @@ from edgepack.fleet.setup.agent_toml import AgentToml, agent_toml
 from edgepack.fleet.setup.decide import (
     clock_note,
     platform_of,
+    python_note,
     shortcomings,
     space_shortcoming,
 )
@@ -112,7 +113,7 @@ class _HostSetup:
         device = options.wanted.device or default_device_id(facts.host_name, facts.machine_id)
         secrets = options.secrets.read(host=self._host.name, device=device)
         config = agent_toml(facts.agent_toml, options.wanted, secrets, default_device=device)
-        notes = [clock_note(facts, time.time())]
+        notes = [clock_note(facts, time.time()), python_note(facts.python)]
         if facts.root_json is not None and facts.root_json != options.root:
             notes.append(
                 "it trusts another root.json, which stays: `edgepack root publish` moves it"
