@@ -1,6 +1,7 @@
 """One way to an answer for every way in: MQTT, HTTP, configured inputs.
 
-Requests are bounded; inference never runs on the event loop. What follows from an answer (drift, a
+Requests are bounded; inference runs on threads, but for one sample of a model that has long been
+quicker than the hand-over to a thread (ADR 17). What follows from an answer (drift, a
 challenger, policies, actions) runs after whoever asked has it.
 """
 
@@ -117,7 +118,11 @@ class Inference:
             inputs = to_inputs(served.contract)
             if any(array.shape[:1] == (0,) for array in inputs.values()):
                 raise InputError("request must have at least one sample, got 0")  # noqa: TRY301
-            outputs = await loop.run_in_executor(self._registry.executor, served.predict, inputs)
+            if served.is_quick(inputs):
+                outputs = served.predict(inputs)
+            else:
+                executor = self._registry.executor
+                outputs = await loop.run_in_executor(executor, served.predict, inputs)
         except (InputError, EngineError) as exc:
             served.failed(exc)
             if isinstance(exc, EngineError):

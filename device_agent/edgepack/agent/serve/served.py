@@ -6,6 +6,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 from edgepack.agent.install.judge import Figures, Latency
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.serve.marks import Mark
+from edgepack.agent.serve.pace import Pace, is_small
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
 from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
@@ -55,6 +57,7 @@ class ServedModel:
         self._past = LatencyHistogram()  # what `metrics` took out of the model's own
         self.contract: Contract = model.contract
         self._model = model
+        self._pace = Pace()
         self._joiner: TruthJoiner[str | float] = TruthJoiner(_REMEMBERED_REQUESTS)
         self._classes = ClassificationQuality()
         self._values = RegressionQuality()
@@ -67,16 +70,25 @@ class ServedModel:
         self._changed = asyncio.Event()
 
     def predict(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run the model; called on a worker thread.
+        """Run the model; called on a worker thread, or on the event loop where it is quick.
 
         Raises:
             InputError: The caller's fault; never counts against the model.
             EngineError: The model's fault.
         """
+        began_s = time.perf_counter()
         if self._mark is None:
-            return self._model.predict(inputs)
-        with self._mark:
-            return self._model.predict(inputs)
+            outputs = self._model.predict(inputs)
+        else:
+            with self._mark:
+                outputs = self._model.predict(inputs)
+        if is_small(inputs):
+            self._pace.took(time.perf_counter() - began_s)
+        return outputs
+
+    def is_quick(self, inputs: Mapping[str, Array]) -> bool:
+        """Whether these inputs are answered in less time than a thread takes to begin."""
+        return self._pace.is_quick and is_small(inputs)
 
     def answered(
         self, request_id: str | None, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
