@@ -9,8 +9,11 @@ import pytest
 from aiomqtt import ProtocolVersion
 from hypothesis import given
 from hypothesis import strategies as st
+from support.agent_process import wait_until
 from support.brokers import LOOPBACK, Embedded, Mosquitto, running
+from support.servers import free_port
 
+from edgepack.bench.certificates import Authority
 from edgepack.fleet import BrokerError, BrokerUrl, TargetError, connect, parse_broker_url
 from edgepack.fleet.retained import read_retained
 
@@ -29,6 +32,9 @@ from edgepack.fleet.retained import read_retained
             "mqtts://h?cafile=/ca.pem&certfile=c&keyfile=k",
             BrokerUrl(host="h", port=8883, tls=True, cafile="/ca.pem", certfile="c", keyfile="k"),
         ),
+        ("ws://h", BrokerUrl(host="h", port=80, path="/mqtt")),
+        ("ws://h:9001/a/b", BrokerUrl(host="h", port=9001, path="/a/b")),
+        ("wss://h?cafile=c", BrokerUrl(host="h", port=443, tls=True, path="/mqtt", cafile="c")),
     ],
 )
 def test_broker_urls_are_taken_apart(text, expected):
@@ -48,6 +54,7 @@ def test_broker_urls_are_taken_apart(text, expected):
         "mqtt://u:secret@host:port",
         "mqtt://u:secret@host?cafile=x",
         "mqtts://u:secret@host?insecure=1",
+        "ws://u:secret@host?cafile=x",
     ],
 )
 def test_other_urls_are_refused_without_showing_a_password(text):
@@ -68,6 +75,7 @@ def test_the_text_of_a_url_never_shows_the_password():
     """Neither str nor repr of a URL shows the password."""
     url = parse_broker_url("mqtt://edgepack:hunter2@host")
     assert "mqtt://edgepack@host:1883" == str(url)
+    assert "wss://u@h:443/mqtt" == str(parse_broker_url("wss://u:hunter2@h"))
     assert "hunter2" not in repr(url)
 
 
@@ -82,6 +90,33 @@ def test_the_newest_protocol_that_the_broker_speaks_is_used(broker):
     expected = {"mosquitto": ProtocolVersion.V5, "embedded": ProtocolVersion.V311}[broker.kind]
     assert expected == asyncio.run(run())
     assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_a_broker_behind_a_web_socket(tmp_path, with_tls):
+    """Where only the web's port is open, what is retained is read all the same."""
+    port = free_port()
+    extra = f"allow_anonymous true\nlistener {port} {LOOPBACK}\nprotocol websockets\n"
+    url = f"ws://{LOOPBACK}:{port}"
+    if with_tls:
+        authority = Authority(tmp_path)
+        server = authority.issue("server")
+        extra += f"cafile {authority.ca}\ncertfile {server.cert}\nkeyfile {server.key}\n"
+        url = f"wss://{LOOPBACK}:{port}/mqtt?cafile={authority.ca}"
+
+    async def main():
+        async with connect(parse_broker_url(url)) as client:
+            await client.publish("edgepack/v1/x", b"kept", qos=1, retain=True)
+            return await read_retained(client, "edgepack/v1", ["edgepack/v1/x"])
+
+    def listens():
+        with socket.socket() as client:
+            return client.connect_ex((LOOPBACK, port)) == 0
+
+    with running(Mosquitto(tmp_path, extra=extra)):
+        wait_until(listens, "the second listener")
+        found = asyncio.run(main())
+    assert {"edgepack/v1/x": b"kept"} == found
 
 
 def test_a_broker_that_answers_mqtt_5_with_silence_is_asked_again_in_3_1_1(embedded_broker):

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 from edgepack.bench.errors import BenchError
 from edgepack.bench.figure import Figure, Line
 from edgepack.bundle import extract_bundle, open_bundle
-from edgepack.converter import ConvertRequest, convert
+from edgepack.converter import ConvertRequest, Precision, convert
 from edgepack.monitor.median import Median, median
 from edgepack.trust import keygen
 from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
@@ -39,8 +39,8 @@ LARGEST_MEMORY_RATIO: Final = 1.3
 LARGEST_START_RATIO: Final = 2.0
 MOST_WAKE_UPS_S: Final = 2.0
 
-_PAIRS: Final = 15
-_REQUESTS: Final = 200
+PAIRS: Final = 15
+REQUESTS: Final = 200
 _DEVICE: Final = "bench"
 _MODEL: Final = "digits"
 _ASK_EVERY_S: Final = 0.002
@@ -78,14 +78,10 @@ def measure() -> Figure:
     """Start both in turns."""
     with tempfile.TemporaryDirectory(prefix="edgepack-bench-") as name:
         folder = Path(name)
-        onnx_file = prepare(folder)
+        onnx_file = prepare(folder) / "onnx-fp32" / "model.onnx"
         with broker(folder) as port:
             config = write_config(folder, port)
-            with config.open("a", encoding="utf-8") as text:
-                text.write('[http]\nlisten = "127.0.0.1:0"\n')
-            install(config, folder)
-            agent_cost(config, port)  # the first start ends the probation and fills the caches
-            pairs = [(agent_cost(config, port), bare_cost(onnx_file)) for _ in range(_PAIRS)]
+            pairs = pairs_of(config, port, folder, lambda: bare_cost(onnx_file))
             wake_ups_s = idle_wake_ups_s(config, port)
     return Figure(
         name="agent_footprint",
@@ -94,13 +90,13 @@ def measure() -> Figure:
             "The agent with the digits pipeline confirmed, as a process at a broker on loopback "
             f"(mosquitto with set_tcp_nodelay where it is installed, else `edgepack broker`), and "
             "a process that imports numpy and onnxruntime, makes the same session with one thread "
-            f"and runs it. {_PAIRS} starts each, in turns. Start: from creating the process to its "
+            f"and runs it. {PAIRS} starts each, in turns. Start: from creating the process to its "
             "first answer (the agent's over MQTT). Memory: resident set (VmRSS) after "
-            f"{_REQUESTS} requests; the agent has MQTT, HTTP and its outbox. Wake-ups: voluntary "
+            f"{REQUESTS} requests; the agent has MQTT, HTTP and its outbox. Wake-ups: voluntary "
             f"context switches of all its threads in {_IDLE_S:.0f} s in which nobody asks."
         ),
         lines=(
-            *_lines(pairs),
+            *lines_of(pairs),
             Line(
                 what="wake-ups when idle",
                 value=wake_ups_s,
@@ -111,8 +107,21 @@ def measure() -> Figure:
     )
 
 
-def prepare(folder: Path) -> Path:
-    """Make keys and a bundle; gives its ONNX file, as an ordinary file."""
+def pairs_of(
+    config: Path, port: int, folder: Path, bare: Callable[[], Cost]
+) -> list[tuple[Cost, Cost]]:
+    """Install the folder's bundle, then start the agent, with HTTP, and the other in turns."""
+    with config.open("a", encoding="utf-8") as text:
+        text.write('[http]\nlisten = "127.0.0.1:0"\n')
+    install(config, folder)
+    agent_cost(config, port)  # the first start ends the probation and fills the caches
+    return [(agent_cost(config, port), bare()) for _ in range(PAIRS)]
+
+
+def prepare(
+    folder: Path, *, formats: tuple[str, ...] = (), precision: Precision | None = None
+) -> Path:
+    """Make keys and a bundle; gives the folder of its files, as ordinary files."""
     digits = load_digits()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     joblib.dump(model.fit(digits.data[:1000], digits.target[:1000]), folder / "digits.joblib")
@@ -125,10 +134,12 @@ def prepare(folder: Path) -> Path:
             output=folder,
             name=_MODEL,
             keys=folder / "keys",
+            formats=formats,
+            precision=precision,
         )
     )
     extract_bundle(open_bundle(report.path), folder / "files")
-    return folder / "files" / "onnx-fp32" / "model.onnx"
+    return folder / "files"
 
 
 @contextlib.contextmanager
@@ -200,14 +211,14 @@ def agent_cost(config: Path, port: int) -> Cost:
         started_s = time.perf_counter()
         with _process(_agent("run", config)) as process:
             start_s = caller.first_answer_s() - started_s
-            caller.work(_REQUESTS)
+            caller.work(REQUESTS)
             return Cost(start_s, resident_bytes(process.pid))
 
 
-def bare_cost(onnx_file: Path) -> Cost:
+def bare_cost(model_file: Path, program: str = _BARE) -> Cost:
     """The same of a process that only holds a session."""
     started_s = time.perf_counter()
-    with _process([sys.executable, "-c", _BARE, str(onnx_file), str(_REQUESTS)]) as process:
+    with _process([sys.executable, "-c", program, str(model_file), str(REQUESTS)]) as process:
         _line(process)
         start_s = time.perf_counter() - started_s
         _line(process)
@@ -287,7 +298,10 @@ class Caller:
         self._answers += 1
 
 
-def _lines(pairs: list[tuple[Cost, Cost]]) -> tuple[Line, ...]:
+def lines_of(
+    pairs: list[tuple[Cost, Cost]], *, largest_memory_ratio: float = LARGEST_MEMORY_RATIO
+) -> tuple[Line, ...]:
+    """Start and memory of the agent and of the bare process, and their ratios."""
     agent_start = median([1e3 * agent.start_s for agent, _ in pairs])
     bare_start = median([1e3 * bare.start_s for _, bare in pairs])
     start = median([agent.start_s / bare.start_s for agent, bare in pairs])
@@ -300,7 +314,7 @@ def _lines(pairs: list[tuple[Cost, Cost]]) -> tuple[Line, ...]:
         _figure("start to first answer: ratio", start, "times", LARGEST_START_RATIO),
         _figure("resident memory: agent", agent_memory, "MB"),
         _figure("resident memory: bare process", bare_memory, "MB"),
-        _figure("resident memory: ratio", memory, "times", LARGEST_MEMORY_RATIO),
+        _figure("resident memory: ratio", memory, "times", largest_memory_ratio),
     )
 
 

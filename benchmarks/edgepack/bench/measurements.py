@@ -18,6 +18,7 @@ NAMES: Final = (
     "sensor_pace",
     "monitor_cost",
     "agent_footprint",
+    "agent_footprint_tflite",
     "agent_traffic",
     "agent_soak",
     "http_serving",

@@ -127,7 +127,8 @@ def add_broker_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker",
         metavar="URL",
-        help="mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://…[?cafile=&certfile=&keyfile=] "
+        help="mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://…[?cafile=&certfile=&keyfile=], over "
+        "WebSocket ws://…[/PATH] or wss://… "
         f"(default: $EDGEPACK_BROKER, config.toml, {DEFAULT_BROKER})",
     )
     parser.add_argument(

@@ -261,7 +261,7 @@ def _broker(typed: str | None, found: str) -> str:
             f"{found} is this machine for itself, not for a device",
             hint="--broker mqtt://HOST, as devices reach it",
         )
-    return urlsplit(found)._replace(path="").geturl()
+    return found if url.path is not None else urlsplit(found)._replace(path="").geturl()
 
 
 def _tags(texts: Sequence[str]) -> dict[str, str]:

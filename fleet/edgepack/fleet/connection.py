@@ -18,7 +18,9 @@ from aiomqtt import ProtocolVersion
 from edgepack.fleet.errors import BrokerError, TargetError
 
 DEFAULT_TIMEOUT_S = 10.0
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_WITH_TLS = ("mqtts", "wss")
+_SOCKET_PATH = "/mqtt"
 _TLS_FILES = ("cafile", "certfile", "keyfile")
 _UNSUPPORTED_VERSION = frozenset({1, 132})  # CONNACK of MQTT 3.1.1, reason code of MQTT 5
 _BAD_CREDENTIALS = frozenset({4, 5, 134, 135})
@@ -34,7 +36,8 @@ class BrokerUrl:
     Attributes:
         host: Name or address.
         port: TCP port.
-        tls: True for mqtts.
+        tls: True for mqtts and wss.
+        path: Of ws and wss; None for plain MQTT.
         username: User name, if any.
         password: Password, if any.
         cafile: PEM file of who signs the broker's certificate; else the system's.
@@ -44,6 +47,7 @@ class BrokerUrl:
     host: str
     port: int
     tls: bool = False
+    path: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     cafile: str | None = None
@@ -53,11 +57,14 @@ class BrokerUrl:
     def __str__(self) -> str:
         user = f"{self.username}@" if self.username else ""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt{'s' if self.tls else ''}://{user}{host}:{self.port}"
+        kind = "mqtt" if self.path is None else "ws"
+        return f"{kind}{'s' if self.tls else ''}://{user}{host}:{self.port}{self.path or ''}"
 
 
 def parse_broker_url(text: str) -> BrokerUrl:
     """Parse `mqtt://[USER:PASSWORD@]HOST[:PORT]`, or `mqtts://…[?cafile=…&certfile=…&keyfile=…]`.
+
+    Over WebSocket it is `ws://…[/PATH]` or `wss://…`; the path is /mqtt where none is given.
 
     Raises:
         TargetError: It is not such a URL. The text of the error has no password in it.
@@ -67,21 +74,25 @@ def parse_broker_url(text: str) -> BrokerUrl:
         port = parts.port
     except ValueError as exc:
         raise TargetError("broker URL has a wrong host or port") from exc
-    if parts.scheme not in _PORTS or not parts.hostname or parts.path not in ("", "/"):
+    is_socket = parts.scheme in ("ws", "wss")
+    has_path = parts.path not in ("", "/")
+    if parts.scheme not in _PORTS or not parts.hostname or (has_path and not is_socket):
         raise TargetError(
-            f"broker must be mqtt://[USER:PASSWORD@]HOST[:PORT] or mqtts://…, got {_shown(parts)}"
+            "broker must be mqtt://[USER:PASSWORD@]HOST[:PORT], mqtts://…, ws://…[/PATH] or "
+            f"wss://…, got {_shown(parts)}"
         )
     files = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(set(files) - set(_TLS_FILES))
-    if unknown or (files and parts.scheme != "mqtts"):
+    if unknown or (files and parts.scheme not in _WITH_TLS):
         raise TargetError(
-            f"broker URL may have {', '.join(_TLS_FILES)} after mqtts://…?, "
+            f"broker URL may have {', '.join(_TLS_FILES)} after mqtts://…? or wss://…?, "
             f"got {', '.join(unknown or files)}"
         )
     return BrokerUrl(
         host=parts.hostname,
         port=port or _PORTS[parts.scheme],
-        tls=parts.scheme == "mqtts",
+        tls=parts.scheme in _WITH_TLS,
+        path=(parts.path if has_path else _SOCKET_PATH) if is_socket else None,
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password is not None else None,
         cafile=files.get("cafile"),
@@ -139,6 +150,8 @@ def _client(url: BrokerUrl, protocol: ProtocolVersion, timeout_s: float) -> aiom
     client = aiomqtt.Client(
         url.host,
         url.port,
+        transport="tcp" if url.path is None else "websockets",
+        websocket_path=url.path,
         protocol=protocol,
         username=url.username,
         password=url.password,
