@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edgepack.agent.errors import BusyError, UnknownModelError
 from edgepack.agent.serve.drift_watch import DriftWatch
+from edgepack.agent.serve.pace import is_small
 from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.requests import Answer
 from edgepack.agent.serve.served import ServedModel
@@ -116,13 +117,14 @@ class Inference:
         self.running += 1
         try:
             inputs = to_inputs(served.contract)
-            if any(array.shape[:1] == (0,) for array in inputs.values()):
+            is_one = is_small(inputs)
+            if not is_one and any(array.shape[:1] == (0,) for array in inputs.values()):
                 raise InputError("request must have at least one sample, got 0")  # noqa: TRY301
-            if served.is_quick(inputs):
-                outputs = served.predict(inputs)
+            if is_one and served.is_quick:
+                outputs = served.predict_one(inputs)
             else:
-                executor = self._registry.executor
-                outputs = await loop.run_in_executor(executor, served.predict, inputs)
+                work = served.predict_one if is_one else served.predict
+                outputs = await loop.run_in_executor(self._registry.executor, work, inputs)
         except (InputError, EngineError) as exc:
             served.failed(exc)
             if isinstance(exc, EngineError):

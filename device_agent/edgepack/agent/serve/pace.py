@@ -40,7 +40,9 @@ class Pace:
 
 def is_small(inputs: Mapping[str, Array]) -> bool:
     """Whether inputs are one sample of a few kilobytes: what `Pace` learns from and speaks of."""
-    return (
-        all(array.shape[:1] == (1,) for array in inputs.values())
-        and sum(array.nbytes for array in inputs.values()) <= _MOST_BYTES
-    )
+    size_bytes = 0
+    for array in inputs.values():
+        size_bytes += array.nbytes
+        if array.shape[:1] != (1,) or size_bytes > _MOST_BYTES:
+            return False
+    return True

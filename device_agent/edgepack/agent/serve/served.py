@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from edgepack.agent.install.judge import Figures, Latency
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.serve.marks import Mark
-from edgepack.agent.serve.pace import Pace, is_small
+from edgepack.agent.serve.pace import Pace
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
 from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
@@ -76,19 +76,22 @@ class ServedModel:
             InputError: The caller's fault; never counts against the model.
             EngineError: The model's fault.
         """
-        began_s = time.perf_counter()
         if self._mark is None:
-            outputs = self._model.predict(inputs)
-        else:
-            with self._mark:
-                outputs = self._model.predict(inputs)
-        if is_small(inputs):
-            self._pace.took(time.perf_counter() - began_s)
+            return self._model.predict(inputs)
+        with self._mark:
+            return self._model.predict(inputs)
+
+    def predict_one(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As `predict`, for one small sample: the model's pace is learnt from those."""
+        began_s = time.perf_counter()
+        outputs = self.predict(inputs)
+        self._pace.took(time.perf_counter() - began_s)
         return outputs
 
-    def is_quick(self, inputs: Mapping[str, Array]) -> bool:
-        """Whether these inputs are answered in less time than a thread takes to begin."""
-        return self._pace.is_quick and is_small(inputs)
+    @property
+    def is_quick(self) -> bool:
+        """Whether one small sample is answered in less time than a thread takes to begin."""
+        return self._pace.is_quick
 
     def answered(
         self, request_id: str | None, inputs: Mapping[str, Array], outputs: Mapping[str, Array]

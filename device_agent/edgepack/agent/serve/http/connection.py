@@ -281,7 +281,10 @@ class Connection(asyncio.Protocol):
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
-        if self._http.trailing_data[0]:
+        waiting, is_over = self._http.trailing_data
+        if not waiting and not is_over:
+            return
+        if waiting:
             self._is_idle = False
             self._deadline_s = time.monotonic() + self._limits.header_s
         self._advance()
