@@ -19,6 +19,7 @@ from support.tiny_bundle import FEATURES, write_tiny_bundle
 from edgepack.agent.install.journal import Journal
 from edgepack.bundle import open_layout
 from edgepack.trust import PrivateKey, keygen
+from edgepack.wire.topics import DEFAULT_PREFIX, root_topic
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -284,6 +285,7 @@ def test_a_real_device_goes_on_from_a_disk_that_became_read_only(small_disk, tmp
                 operator.wait_phase("confirmed", digest=old.digest)
                 agent.kill()
                 remount(small_disk, "ro")
+                operator.publish(root_topic(DEFAULT_PREFIX, 2), b"kept for its session")
                 agent.start()
                 wait_until(lambda: agent.text().count("broker.connected") == 2, "it is back")
                 assert "1.0.0" == operator.ask("read-only", ROW)["model_version"]

@@ -67,16 +67,30 @@ class Agent:
 
     def __init__(self, config: AgentConfig) -> None:
         self._config = config
-        state_dir = config.state_dir
+        self._topics = DeviceTopics(config.prefix, config.device)
+        self._is_started = False
+        self._http: HttpService | None = None
+        self._installing: Installing | None = None
+        self._early_desired: bytes | None = None
+        forgotten = self._open_state()
+        self._make_reports(forgotten)
+        self._make_serving()
+        self._make_link()
+        self._publisher.link = self._server.link = self._commands.link = self._link
+        self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
+        self._publisher.chain = self._journal.chain
+
+    def _open_state(self) -> str:
+        """Take the state folder; what was lost from it, for people, or ""."""
+        config, state_dir = self._config, self._config.state_dir
         make_folder(state_dir)
         self._lock = FolderLock(state_dir / LOCK_NAME)
         self._lock.acquire()
-        self._topics = DeviceTopics(config.prefix, config.device)
         # where things are remembered, though perhaps not for long
         self._memory_dir = copy_in_memory(state_dir) if self._lock.is_read_only else state_dir
         self._journal, forgotten = open_journal(self._memory_dir)
         self._blobs = BlobStore(state_dir)
-        instance = self._journal.instance()
+        self._instance = self._journal.instance()
         self._clock = DeviceClock(self._journal)
         self._outbox = Outbox(
             self._memory_dir / "outbox.db",
@@ -88,17 +102,21 @@ class Agent:
         self._who = Who(
             device=config.device,
             prefix=config.prefix,
-            instance=instance,
+            instance=self._instance,
             clock=lambda: self._clock.verdict().clock.value,
         )
         self._journal.chain.who = self._who
         self._marks = EngineMarks(self._memory_dir / FILE_NAME)
+        return forgotten
+
+    def _make_reports(self, forgotten: str) -> None:
+        config = self._config
         self._registry = Registry(
             config.drift, trusted_truths=config.truths.trusted, marks=self._marks
         )
         self._publisher = Publisher(
             config,
-            instance,
+            self._instance,
             self._topics,
             outbox=self._outbox,
             registry=self._registry,
@@ -109,6 +127,9 @@ class Agent:
             self._publisher.notice("storage", COMPLAINT)
         spare = SpareKeeper(self._memory_dir, self._journal)
         self._slots = Slots(self._journal, self._blobs, self._publisher, spare=spare)
+
+    def _make_serving(self) -> None:
+        config = self._config
         pending = config.limits.pending_requests
         self._inference = Inference(
             self._registry, pending=pending, drifted=self._publisher.drifted
@@ -117,10 +138,19 @@ class Agent:
         self._inference.listeners.append(self._policy.take)
         self._feeds = self._make_feeds()
         self._server = RequestServer(self._inference, self._topics, pending=pending)
-        self._link = Link(
-            config.broker,
+        self.decisions = Decisions(self.installing)
+        self._commands = CommandServer(
             self._topics,
-            f"edgepack-{config.device}-{instance[:8]}",
+            {**self.decisions.remote(), WATCH: self._publisher.metering.watched},
+            lambda answer: self._publisher.event("command", answer),
+        )
+
+    def _make_link(self) -> None:
+        client_id = f"edgepack-{self._config.device}-{self._instance[:8]}"
+        self._link = Link(
+            self._config.broker,
+            self._topics,
+            client_id,
             subscriptions=[
                 self._topics.desired,
                 self._topics.infer("+"),
@@ -134,20 +164,7 @@ class Agent:
             on_message=self._route,
         )
         if self._feeds is not None:
-            self._feeds.connect(self._link, f"edgepack-{config.device}-{instance[:8]}")
-        self.decisions = Decisions(self.installing)
-        self._commands = CommandServer(
-            self._topics,
-            {**self.decisions.remote(), WATCH: self._publisher.metering.watched},
-            lambda answer: self._publisher.event("command", answer),
-        )
-        self._publisher.link = self._server.link = self._commands.link = self._link
-        self._publisher.sender = Sender(self._outbox, config.outbox, self._link)
-        self._publisher.chain = self._journal.chain
-        self._is_started = False
-        self._http: HttpService | None = None
-        self._installing: Installing | None = None
-        self._early_desired: bytes | None = None
+            self._feeds.connect(self._link, client_id)
 
     def _make_feeds(self) -> "Feeds | None":
         """Inputs and what follows from predictions, where agent.toml has any."""
@@ -296,23 +313,18 @@ class Agent:
     def _service(self) -> "Service | None":
         if "NOTIFY_SOCKET" not in os.environ:
             return None
-        from edgepack.agent.systemd.notify import Notifier
-        from edgepack.agent.systemd.service import Service, Work
-
-        notifier = Notifier.of(os.environ)
-        if notifier is None:
-            return None
+        from edgepack.agent.systemd.service import Work, service_of
 
         def work() -> Work:
             return Work(running=self._inference.running, finished=self._inference.finished)
 
-        return Service(notifier, work=work, status=self._status_line)
+        return service_of(os.environ, work=work, status=self._status_line)
 
     def _status_line(self) -> str:
-        answering = self._registry.all()
+        answering = len(self._registry.all())
         broker = "connected" if self._link.connected.is_set() else "not connected"
         alone = "no broker" if self._config.broker.url is None else f"broker {broker}"
-        return f"{len(answering)} model{'' if len(answering) == 1 else 's'} answering, {alone}"
+        return f"{answering} model{'' if answering == 1 else 's'} answering, {alone}"
 
     async def _install_later(self) -> None:
         if self._config.broker.url is not None:
@@ -332,7 +344,7 @@ class Agent:
             installing.desires.deliver(self._early_desired)
         commands = {
             **self.decisions.local(),
-            "root": self._root,
+            "root": self.root,
             "audit_publish": self._audit_publish,
             "status": self._status,
         }
@@ -359,11 +371,18 @@ class Agent:
         elif message.topic.startswith(self._topics.command("")):
             self._commands.take(message)
         elif message.topic.startswith(root_topic(self._config.prefix, 0)[:-1]):
-            self.installing().roots.deliver(message.topic, message.payload)
+            # a session that is kept may still bring one when nothing can be installed any more
+            if not self._lock.is_read_only:
+                self.installing().roots.deliver(message.topic, message.payload)
         elif self._feeds is not None:
             self._feeds.take(message)
 
-    async def _root(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def root(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Follow the root.json files under `paths`.
+
+        Raises:
+            EdgepackError: As `Roots.take_files`.
+        """
         paths = [Path(str(path)) for path in request.get("paths", [])]
         return {"root_version": await self.installing().roots.take_files(paths)}
 
@@ -382,34 +401,6 @@ class Agent:
             "connected": self._link.connected.is_set(),
             "models": models,
         }
-
-
-async def decide_alone(config: AgentConfig, request: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a person's decision while no agent runs; the next start goes on from there.
-
-    Raises:
-        EdgepackError: As `ByHand`.
-    """
-    agent = Agent(config)
-    try:
-        await agent.start()
-        return await agent.decisions.local()[request["command"]](request)
-    finally:
-        agent.close()
-
-
-async def root_alone(config: AgentConfig, paths: list[Path]) -> dict[str, Any]:
-    """Follow root.json files while no agent runs.
-
-    Raises:
-        EdgepackError: As `Roots.take_files`.
-    """
-    agent = Agent(config)
-    try:
-        await agent.start()
-        return {"root_version": await agent.installing().roots.take_files(paths)}
-    finally:
-        agent.close()
 
 
 def _import_installing() -> None:

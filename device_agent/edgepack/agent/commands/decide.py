@@ -97,8 +97,8 @@ def _decide(args: argparse.Namespace, request: dict[str, Any]) -> int:
     answer = ask_patiently(config, request)
     running = answer is not None
     if answer is None:
-        from edgepack.agent.compose import decide_alone
+        from edgepack.agent.alone import carry_out
 
         with acting_as_agent(config.state_dir):
-            answer = asyncio.run(answered(decide_alone(config, request)))
+            answer = asyncio.run(answered(carry_out(config, request)))
     return show_model(args, answer, refused=request["command"] == "install", running=running)

@@ -27,12 +27,13 @@ def run(args: argparse.Namespace) -> int:
     """Follow the next roots, by the running agent or, if there is none, here."""
     config = read_config(args.config)
     with handed_over(config.state_dir, [path.absolute() for path in args.files]) as paths:
-        answer = ask_patiently(config, {"command": "root", "paths": [str(path) for path in paths]})
+        request = {"command": "root", "paths": [str(path) for path in paths]}
+        answer = ask_patiently(config, request)
         if answer is None:
-            from edgepack.agent.compose import root_alone
+            from edgepack.agent.alone import carry_out
 
             with acting_as_agent(config.state_dir):
-                answer = asyncio.run(answered(root_alone(config, paths)))
+                answer = asyncio.run(answered(carry_out(config, request)))
     if args.json:
         print(json.dumps(answer))
     if "error" in answer:

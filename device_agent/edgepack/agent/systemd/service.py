@@ -7,7 +7,7 @@ engine hangs is restarted as one whose loop does. Loading and installing have li
 import asyncio
 import faulthandler
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 
 from edgepack.agent.systemd.notify import Notifier
@@ -114,3 +114,11 @@ class Service:
             lines.append(f"STATUS={status}")
         if lines and self._notifier.send(*lines):
             self._is_ready, self._told = True, status
+
+
+def service_of(
+    environment: MutableMapping[str, str], *, work: Callable[[], Work], status: Callable[[], str]
+) -> Service | None:
+    """The service that systemd's variables describe, taken out of them; None without systemd."""
+    notifier = Notifier.of(environment)
+    return Service(notifier, work=work, status=status) if notifier is not None else None
