@@ -5,19 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from support.classifier_bundle import write_classifier_bundle
 
-from edgepack.bundle import Part, media_types, sign_bundle, write_bundle
-from edgepack.bundle.contract import (
-    Contract,
-    Datatype,
-    EngineRequirements,
-    Parity,
-    Task,
-    TensorBinding,
-    TensorSpec,
-    Variant,
-)
-from edgepack.runtime.golden import Golden, render_golden
+from edgepack.bundle.contract import Datatype, TensorSpec
 from edgepack.trust import PrivateKey
 
 ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
@@ -77,58 +67,25 @@ def har_model(weights: np.ndarray) -> bytes:
 def write_har_bundle(folder: Path, windows: np.ndarray, activity: np.ndarray, key: PrivateKey):
     """Write activity-1.0.0.edgepack, fitted to windows float32 (N, 128, 9)."""
     weights = fitted(windows, activity)
-    data = har_model(weights)
     golden_x = windows[:: len(windows) // 64][:64]
     scores = (_features(golden_x) @ weights).astype(np.float32)
     exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = exponents / exponents.sum(axis=1, keepdims=True)
     labels = np.array([ACTIVITIES[index] for index in scores.argmax(axis=1)], dtype=object)
     outputs = {"label": labels, "probabilities": probabilities}
-    golden = render_golden(Golden(inputs={"signal": golden_x}, outputs=outputs, truth=labels))
-    contract = Contract(
+    given = TensorSpec(
+        name="signal",
+        datatype=Datatype.FP32,
+        shape=(-1, LENGTH, len(CHANNELS)),
+        feature_names=CHANNELS,
+    )
+    return write_classifier_bundle(
+        folder,
+        given,
         name="activity",
-        version="1.0.0",
-        task=Task.CLASSIFICATION,
-        inputs=(
-            TensorSpec(
-                name="signal",
-                datatype=Datatype.FP32,
-                shape=(-1, LENGTH, len(CHANNELS)),
-                feature_names=CHANNELS,
-            ),
-        ),
-        outputs=(
-            TensorSpec(name="label", datatype=Datatype.BYTES, shape=(-1,)),
-            TensorSpec(name="probabilities", datatype=Datatype.FP32, shape=(-1, len(ACTIVITIES))),
-        ),
-        class_names=ACTIVITIES,
-        golden="golden.safetensors",
-        variants=(
-            Variant(
-                name="onnx-fp32",
-                files=("onnx-fp32/model.onnx",),
-                precision="fp32",
-                size_bytes=len(data),
-                engine=EngineRequirements(engine="onnxruntime", opsets={"": 17}),
-                inputs=(TensorBinding(name="signal", tensor="signal", dtype=Datatype.FP32),),
-                outputs=(
-                    TensorBinding(name="label", tensor="label", dtype=Datatype.BYTES),
-                    TensorBinding(
-                        name="probabilities", tensor="probabilities", dtype=Datatype.FP32
-                    ),
-                ),
-                parity=Parity(rows=64, metric="agreement", value=1.0, bound=1.0),
-            ),
-        ),
+        classes=ACTIVITIES,
+        model=har_model(weights),
+        samples=golden_x,
+        outputs=outputs,
+        key=key,
     )
-    path = folder / "activity-1.0.0.edgepack"
-    write_bundle(
-        path,
-        contract,
-        [
-            Part(path="onnx-fp32/model.onnx", media_type=media_types.WEIGHTS, data=data),
-            Part(path="golden.safetensors", media_type=media_types.DATASET, data=golden),
-        ],
-    )
-    sign_bundle(path, key, sequence=1)
-    return path

@@ -5,19 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from support.classifier_bundle import write_classifier_bundle
 
-from edgepack.bundle import Part, media_types, sign_bundle, write_bundle
-from edgepack.bundle.contract import (
-    Contract,
-    Datatype,
-    EngineRequirements,
-    Parity,
-    Task,
-    TensorBinding,
-    TensorSpec,
-    Variant,
-)
-from edgepack.runtime.golden import Golden, render_golden
+from edgepack.bundle.contract import Datatype, TensorSpec
 from edgepack.trust import PrivateKey
 
 COLOURS = ("red", "green", "blue")
@@ -62,51 +52,18 @@ def colour_images(rows: int, side: int = 16, seed: int = 0) -> tuple[np.ndarray,
 
 def write_image_bundle(folder: Path, *, key: PrivateKey | None = None) -> Path:
     """Write colours-1.0.0.edgepack into `folder`; it takes images of any size."""
-    data = colour_model()
     images, labels = colour_images(64)
     pooled = images.reshape(64, 8, 2, 8, 2, 3).mean(axis=(2, 4)).round() / 255
     outputs = {"label": labels, "probabilities": pooled.mean(axis=(1, 2)).astype(np.float32)}
-    golden = render_golden(Golden(inputs={"image": images}, outputs=outputs, truth=labels))
-    contract = Contract(
+    return write_classifier_bundle(
+        folder,
+        TensorSpec(name="image", datatype=Datatype.UINT8, shape=(-1, -1, -1, 3)),
         name="colours",
-        version="1.0.0",
-        task=Task.CLASSIFICATION,
+        classes=COLOURS,
+        model=colour_model(),
+        samples=images,
+        outputs=outputs,
+        key=key,
         requires=("pre",),
         pre=PRE,
-        inputs=(TensorSpec(name="image", datatype=Datatype.UINT8, shape=(-1, -1, -1, 3)),),
-        outputs=(
-            TensorSpec(name="label", datatype=Datatype.BYTES, shape=(-1,)),
-            TensorSpec(name="probabilities", datatype=Datatype.FP32, shape=(-1, 3)),
-        ),
-        class_names=COLOURS,
-        golden="golden.safetensors",
-        variants=(
-            Variant(
-                name="onnx-fp32",
-                files=("onnx-fp32/model.onnx",),
-                precision="fp32",
-                size_bytes=len(data),
-                engine=EngineRequirements(engine="onnxruntime", opsets={"": 17}),
-                inputs=(TensorBinding(name="image", tensor="image", dtype=Datatype.FP32),),
-                outputs=(
-                    TensorBinding(name="label", tensor="label", dtype=Datatype.BYTES),
-                    TensorBinding(
-                        name="probabilities", tensor="probabilities", dtype=Datatype.FP32
-                    ),
-                ),
-                parity=Parity(rows=64, metric="agreement", value=1.0, bound=1.0),
-            ),
-        ),
     )
-    path = folder / "colours-1.0.0.edgepack"
-    write_bundle(
-        path,
-        contract,
-        [
-            Part(path="onnx-fp32/model.onnx", media_type=media_types.WEIGHTS, data=data),
-            Part(path="golden.safetensors", media_type=media_types.DATASET, data=golden),
-        ],
-    )
-    if key is not None:
-        sign_bundle(path, key, sequence=1)
-    return path

@@ -6,19 +6,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from support.classifier_bundle import write_classifier_bundle
 
-from edgepack.bundle import Part, media_types, sign_bundle, write_bundle
-from edgepack.bundle.contract import (
-    Contract,
-    Datatype,
-    EngineRequirements,
-    Parity,
-    Task,
-    TensorBinding,
-    TensorSpec,
-    Variant,
-)
-from edgepack.runtime.golden import Golden, render_golden
+from edgepack.bundle.contract import Datatype, TensorSpec
 from edgepack.trust import PrivateKey
 
 FEATURES = ("air_temp", "torque", "speed", "wear")
@@ -85,50 +75,17 @@ def write_tiny_bundle(
     `model` replaces the ONNX file, for bundles that do not do what their golden samples say.
     """
     tiny = tiny_model(seed)
-    data = model if model is not None else tiny.onnx()
     x = np.random.default_rng(seed + 1).normal(size=(64, 4)).astype(np.float32)
     outputs = tiny.predict(x)
-    golden = render_golden(Golden(inputs={"x": x}, outputs=outputs, truth=outputs["label"]))
-    contract = Contract(
+    return write_classifier_bundle(
+        folder,
+        TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 4), feature_names=FEATURES),
         name=name,
         version=version,
-        task=Task.CLASSIFICATION,
-        inputs=(
-            TensorSpec(name="x", datatype=Datatype.FP32, shape=(-1, 4), feature_names=FEATURES),
-        ),
-        outputs=(
-            TensorSpec(name="label", datatype=Datatype.BYTES, shape=(-1,)),
-            TensorSpec(name="probabilities", datatype=Datatype.FP32, shape=(-1, 3)),
-        ),
-        class_names=CLASSES,
-        golden="golden.safetensors",
-        variants=(
-            Variant(
-                name="onnx-fp32",
-                files=("onnx-fp32/model.onnx",),
-                precision="fp32",
-                size_bytes=len(data),
-                engine=EngineRequirements(engine="onnxruntime", opsets={"": 17}),
-                inputs=(TensorBinding(name="x", tensor="x", dtype=Datatype.FP32),),
-                outputs=(
-                    TensorBinding(name="label", tensor="label", dtype=Datatype.BYTES),
-                    TensorBinding(
-                        name="probabilities", tensor="probabilities", dtype=Datatype.FP32
-                    ),
-                ),
-                parity=Parity(rows=64, metric="agreement", value=1.0, bound=1.0),
-            ),
-        ),
+        classes=CLASSES,
+        model=model if model is not None else tiny.onnx(),
+        samples=x,
+        outputs=outputs,
+        key=key,
+        sequence=sequence,
     )
-    path = folder / f"{name}-{version}.edgepack"
-    write_bundle(
-        path,
-        contract,
-        [
-            Part(path="onnx-fp32/model.onnx", media_type=media_types.WEIGHTS, data=data),
-            Part(path="golden.safetensors", media_type=media_types.DATASET, data=golden),
-        ],
-    )
-    if key is not None:
-        sign_bundle(path, key, sequence=sequence)
-    return path
