@@ -6,12 +6,9 @@ import sys
 import time
 
 import pytest
-from support.agent_process import AgentProcess, Operator, running, wait_until
-from support.brokers import Mosquitto
-from support.brokers import running as running_broker
+from support.agent_process import AgentProcess, running, wait_until
 
 from edgepack.agent.report.presence import NOTHING, Presence, Seen
-from edgepack.trust import keygen
 from edgepack.wire.messages import Info
 
 OWN = Info(device="d1", agent_version="0", instance="aa" * 8, run="11")
@@ -106,25 +103,6 @@ def test_two_copies_hear_of_each_other_and_stop():
                 said.append(mine)
     assert not said
     assert all(any(conflicts) for _, _, conflicts in both)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    return keygen(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def alone(tmp_path):
-    """A broker that nobody else uses."""
-    with running_broker(Mosquitto(tmp_path)) as broker:
-        yield broker
-
-
-@pytest.fixture
-def operator(alone, keys):
-    made = Operator(alone.port, keys)
-    yield made
-    made.close()
 
 
 def notices(operator):

@@ -3,38 +3,17 @@
 import json
 
 import pytest
-from support.agent_process import AgentProcess, Operator, running, wait_until
-from support.brokers import Mosquitto
-from support.brokers import running as running_broker
+from support.agent_process import AgentProcess, running, wait_until
 from support.moody_models import LARGE, failing_model, slow_model
 from support.tiny_bundle import FEATURES, write_tiny_bundle
 
-from edgepack.trust import PrivateKey, keygen
+from edgepack.trust import PrivateKey
 
 # nothing but the fault ends a probation here
 LONG = "[probation]\nrequests = 100000\nseconds = 3600\nmin_samples = 30\nlatency_slack_ms = 0.1\n"
 SHORT = "[probation]\nrequests = 100000\nseconds = 0.3\n"
 PLAIN = dict(zip(FEATURES, (0.5, -1.0, 2.0, 0.25), strict=True))
 HEAVY = {**PLAIN, "wear": 2 * LARGE}
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory):
-    return keygen(tmp_path_factory.mktemp("keys"))
-
-
-@pytest.fixture
-def alone(tmp_path):
-    """A broker that nobody else uses."""
-    with running_broker(Mosquitto(tmp_path)) as broker:
-        yield broker
-
-
-@pytest.fixture
-def operator(alone, keys):
-    made = Operator(alone.port, keys)
-    yield made
-    made.close()
 
 
 def ask_until(operator, features, condition, what):
