@@ -29,7 +29,7 @@ from sklearn.svm import SVC, SVR, LinearSVC
 
 from edgepack.bundle.contract import Datatype, Nonfinite, Task
 from edgepack.converter import Precision, UnfitDataError, UnsupportedModelError
-from edgepack.runtime import load
+from edgepack.runtime import InputError, load
 from edgepack.runtime.dataset import read_dataset
 from edgepack.runtime.dataset_inputs import to_inputs
 
@@ -186,6 +186,23 @@ def test_rows_on_a_threshold_get_float64(machines: Table, tmp_path: Path) -> Non
     assert "rows are outside" in (variant(report, "onnx-fp32").reason or "")
     assert variant(report, "onnx-fp64").kept
     assert any("needs float64" in message for message in report.messages)
+
+
+def test_a_category_that_the_model_refuses_is_the_callers_fault(
+    machines: Table, tmp_path: Path
+) -> None:
+    """As in scikit-learn, a value that the encoder was not fitted to is refused: no failure."""
+    pipeline = make_pipeline(_encoded(OneHotEncoder(), machines), LogisticRegression(max_iter=500))
+    path = fit_and_save(pipeline, machines, tmp_path / "machines.joblib")
+    report = run(path, machines, tmp_path, precision=Precision.FP32)
+    with load(report.path) as packed:
+        inputs = to_inputs(
+            read_dataset(machines.path, label=machines.label), opened(report).contract
+        )
+        assert packed.predict(inputs)
+        inputs["Type"] = np.full_like(inputs["Type"], "X")
+        with pytest.raises(InputError, match="categories that the model was fitted to"):
+            packed.predict(inputs)
 
 
 def test_columns_by_name_without_text(machines: Table, tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tensorflow", action="store_true", help="check TensorFlow Serving's REST, too"
     )
+    parser.add_argument(
+        "--text",
+        default="a",
+        metavar="WORD",
+        help="what inputs of text are given, for models that know only some words "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
@@ -33,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     token = None if args.token_file is None else _token(args.token_file)
     found: Counter[Outcome] = Counter()
     with Peer(args.url, token=token, ca_file=args.ca_file) as peer:
-        for result in check(peer, args.model, tensorflow=args.tensorflow):
+        for result in check(peer, args.model, tensorflow=args.tensorflow, text=args.text):
             found[result.outcome] += 1
             if args.json:
                 print_json(encode(result))

@@ -3,13 +3,13 @@
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from edgepack.fleet.conformance.peer import Peer, Reply
 from edgepack.trust.strict_json import JsonValue
 from edgepack.wire.open_inference import BYTES, VALUE_BYTES, WireTensor
 
-_TEXT = "a"
+TEXT: Final = "a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Subject:
     Attributes:
         peer: The server.
         model: The model's name.
-        inputs: A tensor of zeros (of "a" for text) for each input, in JSON form.
+        inputs: A tensor of zeros (of one word for text) for each input, in JSON form.
         extensions: What the server says that it can do beyond the protocol.
         versions: The model's versions, as the server says; may be empty.
         batches: Whether every input has a free first dimension.
@@ -54,8 +54,14 @@ class Subject:
         return {"inputs": [{**first, **changes}, *others]}
 
 
-def learn(peer: Peer, model: str) -> Subject | None:
-    """Find out what a request to the model looks like; None where the server does not say."""
+def learn(peer: Peer, model: str, *, text: str = TEXT) -> Subject | None:
+    """Find out what a request to the model looks like; None where the server does not say.
+
+    Args:
+        peer: The server.
+        model: The model's name.
+        text: What inputs of text are given: a model may know only some words.
+    """
     metadata: dict[str, Any] = peer.ask("GET", f"/v2/models/{model}").object()
     server: dict[str, Any] = peer.ask("GET", "/v2").object()
     inputs = metadata.get("inputs")
@@ -63,7 +69,7 @@ def learn(peer: Peer, model: str) -> Subject | None:
         return None
     try:
         tensors = tuple(
-            _zeros(value["name"], value["datatype"], value["shape"]) for value in inputs
+            _zeros(value["name"], value["datatype"], value["shape"], text) for value in inputs
         )
         free = all(value["shape"] and value["shape"][0] == -1 for value in inputs)
     except (KeyError, TypeError, IndexError):
@@ -79,23 +85,24 @@ def learn(peer: Peer, model: str) -> Subject | None:
     )
 
 
-def values(datatype: str, count: int) -> list[JsonValue]:
+def values(datatype: str, count: int, *, text: str = TEXT) -> list[JsonValue]:
     """So many values of a datatype for JSON."""
-    zeros: dict[str, JsonValue] = {BYTES: _TEXT, "BOOL": False}
+    zeros: dict[str, JsonValue] = {BYTES: text, "BOOL": False}
     return [zeros.get(datatype, 0)] * count
 
 
 def raw(tensor: WireTensor) -> bytes:
     """The tensor's values in binary form."""
-    count = math.prod(tensor.shape)
-    if tensor.datatype == BYTES:
-        return (len(_TEXT).to_bytes(4, "little") + _TEXT.encode()) * count
-    return bytes(VALUE_BYTES[tensor.datatype] * count)
+    if tensor.datatype != BYTES:
+        return bytes(VALUE_BYTES[tensor.datatype] * math.prod(tensor.shape))
+    assert isinstance(tensor.data, list)
+    words = [str(word).encode() for word in tensor.data]
+    return b"".join(len(word).to_bytes(4, "little") + word for word in words)
 
 
-def _zeros(name: str, datatype: str, shape: list[int]) -> WireTensor:
+def _zeros(name: str, datatype: str, shape: list[int], text: str) -> WireTensor:
     sizes = tuple(1 if size < 0 else size for size in shape)
-    return WireTensor(name, datatype, sizes, values(datatype, math.prod(sizes)))
+    return WireTensor(name, datatype, sizes, values(datatype, math.prod(sizes), text=text))
 
 
 def _in_json(tensor: WireTensor) -> dict[str, JsonValue]:

@@ -16,24 +16,27 @@ from edgepack.fleet.conformance.rules import (
     Result,
     Rule,
 )
-from edgepack.fleet.conformance.subject import Subject, learn
+from edgepack.fleet.conformance.subject import TEXT, Subject, learn
 from edgepack.fleet.errors import TargetError
 from edgepack.wire.errors import TransferError
 
 
-def check(peer: Peer, model: str, *, tensorflow: bool = False) -> Iterator[Result]:
+def check(
+    peer: Peer, model: str, *, tensorflow: bool = False, text: str = TEXT
+) -> Iterator[Result]:
     """Ask about each rule in turn.
 
     Args:
         peer: The server.
         model: One of its models.
         tensorflow: Whether TensorFlow Serving's rules count as well.
+        text: What inputs of text are given.
 
     Raises:
         TargetError: The server says nothing of such a model.
         TransferError: The server cannot be reached.
     """
-    subject = learn(peer, model)
+    subject = learn(peer, model, text=text)
     if subject is None:
         raise TargetError(
             f"{peer.url} must describe the inputs of model {model!r} at /v2/models/{model}"

@@ -19,6 +19,7 @@ from edgepack.runtime.engine import Abilities, Binding, Engine, Session
 from edgepack.runtime.errors import (
     EngineError,
     EngineMissingError,
+    InputError,
     UnsupportedModelError,
     one_line,
 )
@@ -27,6 +28,8 @@ from edgepack.runtime.tensors import Array
 from edgepack.runtime.version import version_of
 
 _NAME: Final = "onnxruntime"
+# What OneHotEncoder says of a value that it was not fitted to: the caller's fault, not the model's.
+_UNKNOWN_CATEGORY: Final = "Unknown Category"
 _LOG_ERRORS_FATAL_ONLY: Final = 4
 _MAPPED_BYTES: Final = 32 << 20  # see `SessionOptions.repack`
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
@@ -188,6 +191,10 @@ class _OnnxRuntimeSession:
                 self._outputs, dict(zip(self._inputs, feeds, strict=True))
             )
         except _failures() as exc:
+            if _UNKNOWN_CATEGORY in str(exc):
+                raise InputError(
+                    "input must have only categories that the model was fitted to, got another"
+                ) from exc
             raise EngineError(f"variant {self._variant!r} failed: {one_line(exc)}") from exc
         return found
 
