@@ -237,6 +237,7 @@ def test_a_stick(workstation, device, keys, tmp_path):
         (["pi@a", "--broker", "mqtt://b", "--tag", "line"], "--tag must be KEY=VALUE"),
         (["--broker", "mqtt://b"], "name hosts"),
         (["pi@a", "--broker", "mqtt://b", "--platform", "x:3.11"], "--platform goes with"),
+        (["--broker", "mqtt://b", "--wheelhouse", "d", "--dry-run"], "--dry-run is for hosts"),
     ],
 )
 def test_what_is_typed_wrong(keys, tmp_path, words, said):
