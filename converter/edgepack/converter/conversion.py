@@ -59,9 +59,11 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
     check_free(request.output, f"{name}-{version}.edgepack", overwrite=request.overwrite)
     recognised = recognise(request.model)
     tell = _teller(progress)
+    # Python tries the folder with a file of its own, which a signal must not leave there
+    temporary = _temporary_folder()
     tell(Stage.SOURCE, f"{request.model.name}: {recognised.description}")
     with (
-        _scratch() as scratch,
+        _scratch(temporary) as scratch,
         Child(
             recognised.module,
             timeout_s=request.timeout_s,
@@ -84,13 +86,20 @@ def convert(request: ConvertRequest, progress: ProgressCallback | None = None) -
         return pipeline.run(child, name=name, version=version)
 
 
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as exc:
+        raise OutputError("no folder for temporary files can be written: set TMPDIR") from exc
+
+
 @contextmanager
-def _scratch() -> Iterator[str]:
+def _scratch(temporary: Path) -> Iterator[str]:
     """A folder for temporary files that is gone afterwards, whenever a signal comes.
 
     `tempfile.TemporaryDirectory` makes the folder before it knows that it must be removed.
     """
-    path = Path(tempfile.gettempdir(), f"edgepack-{secrets.token_hex(8)}")
+    path = temporary / f"edgepack-{secrets.token_hex(8)}"
     try:
         path.mkdir(mode=0o700)
         yield str(path)
