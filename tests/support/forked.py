@@ -127,7 +127,8 @@ class ForkingExec:
             asyncio._set_running_loop(None)
             os.dup2(child_in, 0)
             os.dup2(child_out, 1)
-            os.closerange(3, 64)
+            # All: who keeps the other end of its own standard input never reads to its end.
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
             sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
             self._started(module)
             code = importlib.import_module(module).main()
