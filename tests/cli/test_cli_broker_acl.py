@@ -18,6 +18,7 @@ from edgepack.wire import DeviceTopics
 PAGE = Path(__file__).parents[2] / "docs" / "mqtt.md"
 PREFIX = "plant/a"
 PLAN = ["--prefix", PREFIX, "--operators", "anna", "--applications", "shop", "--technicians", ""]
+SENSORS = ["--read", "act/+/valve", "--read", "z", "--write", "act/{device}/#"]
 DEVICES = ["--devices", "d1,d2", "--device-user", "edge-{device}"]
 SHORT = "[probation]\nrequests = 5\nseconds = 0.3\n"
 
@@ -37,12 +38,33 @@ def test_the_docs_show_what_it_prints(edgepack):
         (["--device-user", "edge-{device}"], "devices must be named"),
         (["--devices", "blob"], "reserved"),
         (["--prefix", "a/+"], "prefix must be"),
+        (["--read", "a/#/b"], "topic filter must be like a/+/b or a/#, got 'a/#/b'"),
+        (["--write", ""], "topic filter must be like"),
+        (["--read", "a\nuser x"], "must be one printable line"),
+        (["--read", " a"], "must be one printable line"),
+        (["--read", "$share/g/a"], "must stand without $share/GROUP/"),
+        (["--write", "a/%c"], "must have no %, got 'a/%c'"),
+        (["--write", "a/x-{device}"], "{device} must be all of a level"),
+        (["--write", "#"], "topic to write must stand beside edgepack/v1/#, got '#'"),
+        (["--write", "edgepack/v1/{device}/in/desired"], "topic to write must stand beside"),
+        (["--read", "edgepack/+/press-7/#"], "topic to read must stand beside edgepack/v1/+/in/#"),
     ],
 )
 def test_what_makes_no_rules_is_told(edgepack, options, expected):
     """One line, and the code of wrong usage."""
     ended = edgepack("broker-acl", *options)
     assert (2, True) == (ended.code, expected in ended.err), ended.err
+
+
+def test_what_inputs_read_and_actions_publish_goes_to_every_device(edgepack):
+    """Patterns for devices that are not named, their ids for those that are."""
+    extra = ["--read", "z/#", "--read", "z/#", "--write", "plant/{device}/alarm"]
+    everyone = edgepack("broker-acl", *extra).out.splitlines()
+    assert ["pattern read z/#", "pattern write plant/%u/alarm"] == everyone[-2:]
+    named = edgepack("broker-acl", *DEVICES, *extra).out
+    for device in ("d1", "d2"):
+        expected = f"blob/#\ntopic read z/#\ntopic write plant/{device}/alarm\n"
+        assert expected in named.partition(f"user edge-{device}\n")[2].partition("\n\n")[0] + "\n"
 
 
 def test_settings_name_the_rules_and_how_users_are_known(edgepack, tmp_path):
@@ -65,7 +87,7 @@ def guarded(edgepack, tmp_path):
     """A mosquitto with the settings and the rules that the command wrote, and passwords."""
     mosquitto_binary()  # skips where there is none
     folder = tmp_path / "broker"
-    ended = edgepack("broker-acl", "-o", folder, *PLAN, *DEVICES)
+    ended = edgepack("broker-acl", "-o", folder, *PLAN, *DEVICES, *SENSORS)
     assert 0 == ended.code, ended.err
     passwords = folder / "passwords"
     passwords.touch(0o600)
@@ -189,3 +211,13 @@ def test_a_device_writes_and_reads_nothing_else(guarded):
         wait_until(lambda: b"for d2" in thief.heard(two.desired), "what is for a device")
         assert {two.desired: b"for d2"} == thief.everything()
         assert b"stolen" not in b"".join(anna.everything().values())
+
+
+def test_a_device_reads_what_inputs_and_writes_what_actions_may(guarded):
+    """What was named for it, and no more: not what is another device's, not what is read only."""
+    with Client(guarded, "edge-d1") as one, Client(guarded, "edge-d2") as two:
+        two.listen("#")
+        for topic in ("act/d2/valve", "act/d1/x/y", "z", f"{PREFIX}/d2/out/x", "act/d1/valve"):
+            one.say(topic, b"by d1")
+        wait_until(lambda: "act/d1/valve" in two.everything(), "what an action publishes")
+        assert {"act/d1/valve": b"by d1"} == two.everything()

@@ -1,11 +1,13 @@
 """JSON paths and MQTT topic filters."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.wire.errors import WireError
-from edgepack.wire.filters import check_filter, check_topic, fewest, match, wildcards
+from edgepack.wire.filters import check_filter, check_topic, fewest, match, overlap, wildcards
 from edgepack.wire.json_path import MISSING, look_up, parse_path
 
 
@@ -132,3 +134,18 @@ def test_what_another_filter_covers_is_left_out():
     assert ["a/#", "b/+"] == fewest(["a/b", "a/+", "a/#", "b/+", "b/c", "b/+", "a"])
     assert ["a/+/c", "a/b/+"] == fewest(["a/+/c", "a/b/+"])
     assert ("+", "#") == wildcards("a/+/b/#")
+
+
+_TOPICS = ["/".join(t) for n in (1, 2, 3, 4, 5) for t in itertools.product("ab", repeat=n)]
+
+
+@given(_FILTERS, _FILTERS)
+def test_filters_overlap_where_a_topic_matches_both(one, other):
+    """As trying every topic says."""
+    both = any(match(one, t) is not None and match(other, t) is not None for t in _TOPICS)
+    assert both == overlap(one, other) == overlap(other, one)
+
+
+def test_a_wildcard_does_not_overlap_with_the_brokers_own_topics():
+    """MQTT 5, 4.7.2."""
+    assert (False, True) == (overlap("#", "$SYS/x"), overlap("$SYS/#", "$SYS/x"))

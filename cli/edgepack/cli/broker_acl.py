@@ -57,6 +57,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name of a device's user, with {device} in it; needs --devices (default: %(default)s)",
     )
+    for option, what in (
+        ("--read", "every device may read, as an [[input]] does"),
+        ("--write", "every device may write to, as an [[action]] does"),
+    ):
+        parser.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar="TOPIC",
+            help=f"what {what}, besides its own; + and # as in MQTT, a level {{device}} for its "
+            "id; again for more",
+        )
     parser.add_argument(
         "--certificates",
         action="store_true",
@@ -75,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         viewers=args.viewers,
         devices=args.devices,
         device_user=args.device_user,
+        reads=tuple(dict.fromkeys(args.read)),
+        writes=tuple(dict.fromkeys(args.write)),
     )
     folder = args.output.absolute() if args.output else Path("/etc/mosquitto")
     rules = render_rules(plan)

@@ -1,7 +1,8 @@
 """Who may write and read where, as mosquitto's access rules and settings. Pure.
 
 A device writes only its own `out/` and reads only its own `in/`, the blobs, and its own `out/info`
-and `out/status` (to notice others under its id). It knows passwords of nobody: making users is
+and `out/status` (to notice others under its id); and beside the prefix what its `[[input]]`s read
+and its `[[action]]`s publish, where the plan says so. It knows passwords of nobody: making users is
 mosquitto's own `mosquitto_passwd`.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from edgepack.fleet.errors import TargetError
 from edgepack.wire.commands import INSTALL, WATCH
+from edgepack.wire.filters import check_filter, overlap
 from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 _USER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
@@ -32,6 +34,9 @@ class AccessPlan:
         viewers: Users who only look, as dashboards do.
         devices: Ids of the devices; empty: any user is the device of that name.
         device_user: Name of a device's user, with `{device}` in it.
+        reads: Topic filters beside the prefix that every device may read, as its inputs do; a level
+            `{device}` stands for its id.
+        writes: Such filters that every device may write to, as its actions do.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -41,6 +46,8 @@ class AccessPlan:
     viewers: tuple[str, ...] = ("viewer",)
     devices: tuple[str, ...] = ()
     device_user: str = _DEVICE
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_prefix(self.prefix)
@@ -55,6 +62,10 @@ class AccessPlan:
             )
         for device in self.devices:
             check_id(device, what="device id")
+        for topic in self.reads:
+            _check_topic("read", topic, f"{self.prefix}/+/in/#")
+        for topic in self.writes:
+            _check_topic("write", topic, f"{self.prefix}/#")
         known: set[str] = set()
         for user in self.users():
             if not _USER.fullmatch(user):
@@ -71,6 +82,27 @@ class AccessPlan:
     def user_of(self, device: str) -> str:
         """Name of a device's user."""
         return self.device_user.replace(_DEVICE, device)
+
+
+def _check_topic(access: str, topic: str, forbidden: str) -> None:
+    """A rule that mosquitto takes as it is meant, and that opens nothing of edgepack's own."""
+    levels = check_filter(topic).split("/")
+    if not topic.isprintable() or topic != topic.strip():
+        raise TargetError(f"topic to {access} must be one printable line, got {topic[:80]!r}")
+    if any(_DEVICE in level and level != _DEVICE for level in levels):
+        raise TargetError(f"{_DEVICE} must be all of a level of a topic, got {topic[:80]!r}")
+    if "%" in topic:
+        raise TargetError(
+            f"topic to {access} must have no %, got {topic[:80]!r}",
+            hint=f"a level {_DEVICE} stands for the device's id",
+        )
+    if levels[0] == "$share":
+        raise TargetError(f"topic to {access} must stand without $share/GROUP/, got {topic[:80]!r}")
+    if overlap(topic.replace(_DEVICE, "+"), forbidden):
+        raise TargetError(
+            f"topic to {access} must stand beside {forbidden}, got {topic[:80]!r}",
+            hint="a device may read its own in/ and write its own out/ already",
+        )
 
 
 def render_rules(plan: AccessPlan) -> str:
@@ -107,6 +139,8 @@ def _device(kind: str, plan: AccessPlan, device: str, user: str = "") -> str:
         f"{kind} read {base}/out/info",
         f"{kind} read {base}/out/status",
         f"{kind} read {plan.prefix}/blob/#",
+        *(f"{kind} read {topic.replace(_DEVICE, device)}" for topic in plan.reads),
+        *(f"{kind} write {topic.replace(_DEVICE, device)}" for topic in plan.writes),
         "",
     ]
     return "\n".join(lines)

@@ -79,6 +79,24 @@ def fewest(filters: Iterable[str]) -> list[str]:
     return kept
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether there is a topic that both filters match.
+
+    >>> overlap("+/press-7/#", "plant/+/temp"), overlap("plant/#", "plant"), overlap("a/+", "+/b/c")
+    (True, True, False)
+    """
+    if "$" in {one[:1], other[:1]} and {one[:1], other[:1]} & {"+", "#"}:
+        return False
+    ours, theirs = one.split("/"), other.split("/")
+    for place in range(max(len(ours), len(theirs))):
+        here = [levels[place] if place < len(levels) else None for levels in (ours, theirs)]
+        if "#" in here:
+            return True
+        if None in here or ("+" not in here and here[0] != here[1]):
+            return False
+    return True
+
+
 def _covers(wide: str, narrow: str) -> bool:
     """Whether every topic that `narrow` matches is matched by `wide`."""
     ours, theirs = wide.split("/"), narrow.split("/")
