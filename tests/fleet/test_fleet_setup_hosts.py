@@ -2,9 +2,11 @@
 
 import base64
 import json
+import tomllib
 
 import pytest
 
+from edgepack.agent.main import main as agent_main
 from edgepack.fleet.setup.agent_toml import agent_toml
 from edgepack.fleet.setup.decide import (
     clock_note,
@@ -253,8 +255,9 @@ def test_a_new_agent_toml():
     assert (
         'device = "press-7-abc"\nroot = "root.json"\n\n[tags]\nline = "a \\"b\\""\n\n[broker]\n'
         'url = "mqtts://b:8883"\nusername = "press-7-abc"\npassword_file = "mqtt-password"\n'
-        'ca_file = "broker-ca.pem"\n'
+        'ca_file = "broker-ca.pem"\n\n[http]\nlisten = "127.0.0.1:8080"\n'
     ) == new.text.partition("\n")[2]
+    assert ("device", "root", "tags.line", "broker.url") == new.changed[:4]
 
 
 OLD = """# ours
@@ -278,6 +281,35 @@ def test_an_agent_toml_that_is_there_keeps_what_nobody_named():
     new = agent_toml(OLD.encode(), wanted, SecretFiles(), default_device="x")
     assert ("tags.line", "broker.url") == new.changed
     assert OLD.replace("mqtt://a", "mqtt://b") + '\n[tags]\nline = "a"\n' == new.text
+
+
+def test_where_http_is_served():
+    """Loopback on a new device; on another one what it says, unless somebody names a place."""
+
+    def http(old, place):
+        new = agent_toml(old, Wanted(http=place), SecretFiles(), default_device="x")
+        return tomllib.loads(new.text).get("http"), new.changed
+
+    assert {"listen": "127.0.0.1:8080"} == http(None, None)[0]
+    assert {"listen": "127.0.0.1:81"} == http(None, "127.0.0.1:81")[0]
+    assert None is http(None, "")[0]
+    assert (None, ()) == http(OLD.encode(), None)
+    assert ({"listen": "127.0.0.1:81"}, ("http.listen",)) == http(OLD.encode(), "127.0.0.1:81")
+    here = OLD.encode() + b'[http]\nsocket = "s"\nlisten = "127.0.0.1:81"\n'
+    assert ({"socket": "s", "listen": "127.0.0.1:81"}, ()) == http(here, None)
+    assert ({"socket": "s"}, ("http.listen",)) == http(here, "")
+
+
+def test_setup_and_init_write_the_same_file(tmp_path, keys):
+    """Who sets a device up does not matter: one writer, and the agent takes it."""
+    root, config = keys.files.root_json, tmp_path / "agent.toml"
+    words = ["--config", config, "--root", root, "--broker", "mqtts://b", "--id", "x"]
+    words += ["--tag", "line=a", "--prefix", "plant/a", "--password-file", "/etc/p"]
+    assert 0 == agent_main(["init", *map(str, words)])
+    wanted = Wanted(device="x", prefix="plant/a", tags={"line": "a"}, broker="mqtts://b")
+    files = SecretFiles(password=b"s3cret")
+    ours = agent_toml(None, wanted, files, default_device=None).text
+    assert ours.replace('"mqtt-password"', '"/etc/p"') == config.read_text()
 
 
 def test_a_device_keeps_its_id():

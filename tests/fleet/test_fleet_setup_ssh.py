@@ -57,6 +57,7 @@ class Workstation:
     def words(self, device: SshDevice, *more: str, user: str = PI) -> list[str]:
         """The usual words for a device."""
         broker = ["--broker", self.broker.url, "--password-file", str(self.folder / "password")]
+        more = ("--http", "127.0.0.1:0", *more)  # this machine's own network
         return [f"{user}@{device.name}", "--ssh-config", str(device.ssh_config), *broker, *more]
 
 
@@ -180,6 +181,24 @@ def test_one_host_that_fails_stops_no_other(workstation, device, tmp_path):
     assert f"{one['host']} is device {one['device']} already" == other["error"]
 
 
+def test_sudo_that_asks_for_a_password(workstation, tmp_path):
+    """Nobody is asked and nothing hangs: one line says what to do, and what it says mends it."""
+    asks = f"printf '%s\\n' '{PI} ALL=(ALL) ALL' >/etc/sudoers.d/{PI}"
+    device = SshDevice(tmp_path, "press-7", more=asks)
+    device.start()
+    try:
+        refused = workstation.setup(*workstation.words(device), code=8)
+        assert "sudo asks for a password there: log in as root" in refused["error"]
+        _, command, _ = refused["error"].split("`")
+        rule = command.partition("|")[0]
+        device.run(f"USER={PI}; {rule} >/etc/sudoers.d/edgepack-setup; rm /etc/sudoers.d/{PI}")
+        looked = workstation.setup(*workstation.words(device), "--dry-run")
+        assert "would be installed" == looked["result"]
+        assert [] == device.systemctl_calls()
+    finally:
+        device.stop()
+
+
 def test_a_host_key_that_is_not_known(workstation, device):
     """Nothing is sent to a machine that may be another one."""
     known = device.folder / "known_hosts"
@@ -202,6 +221,7 @@ def test_a_stick(workstation, device, keys, tmp_path):
     done = workstation.call(
         *("--wheelhouse", str(stick), "--platform", f"{os.uname().machine}:{version}"),
         *("--broker", workstation.broker.url, "--keys", str(keys.files.root_json.parent)),
+        *("--http", "127.0.0.1:0"),
     )
     assert 0 == done.returncode, done.stderr
     assert ", signed\n" in done.stdout
@@ -215,6 +235,7 @@ def test_a_stick(workstation, device, keys, tmp_path):
     text = device.read("/etc/edgepack/agent.toml")
     name = default_device_id(device.name, device.machine_id)
     assert text.startswith(f'device = "{name}"\n')
+    assert 'listen = "127.0.0.1:0"' in text
     assert f'url = "{workstation.broker.url}"' in text
 
     def status() -> dict[str, Any] | None:
@@ -235,6 +256,7 @@ def test_a_stick(workstation, device, keys, tmp_path):
         (["pi@press-7", "--broker", "mqtt://u:secret@b"], "must not hold a user or a password"),
         (["pi@a", "pi@b", "--broker", "mqtt://b", "--id", "x"], "--id goes with one host"),
         (["pi@a", "--broker", "mqtt://b", "--tag", "line"], "--tag must be KEY=VALUE"),
+        (["pi@a", "--broker", "mqtt://b", "--http", "8080"], "--http must be HOST:PORT"),
         (["--broker", "mqtt://b"], "name hosts"),
         (["pi@a", "--broker", "mqtt://b", "--platform", "x:3.11"], "--platform goes with"),
         (["--broker", "mqtt://b", "--wheelhouse", "d", "--dry-run"], "--dry-run is for hosts"),

@@ -20,6 +20,7 @@ from edgepack.cli.errors import UsageError
 from edgepack.cli.event_loop import run_async
 from edgepack.trust import Root
 from edgepack.trust.errors import EdgepackError
+from edgepack.wire.new_agent_toml import DEFAULT_HTTP
 from edgepack.wire.topics import DEFAULT_PREFIX, check_id, check_prefix
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
         "--id",
         metavar="ID",
         help="the device's id, for one host (default: its host name and a hash of its machine-id)",
+    )
+    parser.add_argument(
+        "--http",
+        metavar="HOST:PORT",
+        help=f'where it serves HTTP; "" for nowhere (default: {DEFAULT_HTTP} on a new device, as '
+        "it is on another)",
     )
     parser.add_argument(
         "--tag",
@@ -217,6 +224,7 @@ def _options(args: argparse.Namespace) -> "SetupOptions":
             tags=_tags(args.tag),
             broker=_broker(args.broker, found.broker),
             username=args.username,
+            http=_http(args.http),
         ),
         secrets=SecretSource(
             password=_ask_password() if asks else None,
@@ -264,6 +272,18 @@ def _broker(typed: str | None, found: str) -> str:
             hint="--broker mqtt://HOST, as devices reach it",
         )
     return found if url.path is not None else urlsplit(found)._replace(path="").geturl()
+
+
+def _http(text: str | None) -> str | None:
+    from edgepack.agent.config.http import listen_address
+    from edgepack.agent.errors import ConfigError
+
+    try:
+        if text:
+            listen_address(text)
+    except ConfigError as exc:
+        raise UsageError(f"--http must be HOST:PORT, got {text!r}") from exc
+    return text
 
 
 def _tags(texts: Sequence[str]) -> dict[str, str]:

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgepack.agent.config import read_config
-from edgepack.agent.config.new_file import DEFAULT_HTTP, NewConfig, new_agent_toml
 from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import ConfigError
 from edgepack.trust.errors import EdgepackError
 from edgepack.trust.key_files import read_small, replace_file
 from edgepack.trust.root_document import MAX_ROOT_BYTES
 from edgepack.wire.device_id import default_device_id
+from edgepack.wire.new_agent_toml import DEFAULT_HTTP, NewConfig, new_agent_toml
 
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 _ROOT_NAME = "root.json"
@@ -34,11 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help='mqtt(s)://HOST[:PORT]; "" for none (default: the question for it)',
     )
-    parser.add_argument("--username", metavar="USER", help="who the broker knows this device as")
+    parser.add_argument(
+        "--username",
+        metavar="USER",
+        help="whom the broker knows (default: with a password, the device's id)",
+    )
     parser.add_argument(
         "--password-file", metavar="FILE", help="its first line is the broker's password"
     )
     parser.add_argument("--ca-file", metavar="FILE", help="who signs the broker's certificate")
+    parser.add_argument("--cert-file", metavar="FILE", help="the device's certificate")
+    parser.add_argument("--key-file", metavar="FILE", help="its private key")
+    parser.add_argument("--prefix", metavar="TOPIC", help="MQTT topic prefix")
     parser.add_argument(
         "--id",
         metavar="ID",
@@ -79,6 +86,9 @@ def run(args: argparse.Namespace) -> int:
         username=args.username,
         password_file=_absolute(args.password_file),
         ca_file=_absolute(args.ca_file),
+        cert_file=_absolute(args.cert_file),
+        key_file=_absolute(args.key_file),
+        prefix=args.prefix,
         http=args.http or None,
         tags=_tags(args.tag),
     )

@@ -4,7 +4,7 @@ Keys that nobody named, comments and order stay as they are. A device keeps its 
 would be another device, with another history.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import tomlkit
@@ -14,11 +14,11 @@ from tomlkit.items import Table
 from edgepack.fleet.setup.errors import SettingsError
 from edgepack.fleet.setup.options import Wanted
 from edgepack.fleet.setup.secret_files import SecretFiles
+from edgepack.wire.new_agent_toml import DEFAULT_HTTP, NewConfig, new_agent_toml
 
 ROOT_NAME = "root.json"
 PASSWORD_NAME = "mqtt-password"  # noqa: S105 (the name of a file)
 CA_NAME, CERT_NAME, KEY_NAME = "broker-ca.pem", "client.pem", "client.key"
-_HEAD = "What else may stand here: docs/operations.md. An unknown key is an error."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,52 +52,78 @@ def agent_toml(
     Raises:
         SettingsError: The old one is not TOML, or the device has another id.
     """
+    if old is None:
+        return _new(wanted, files, wanted.device or default_device)
     document = _parsed(old)
     device = document.get("device")
-    if old is None:
-        device = wanted.device or default_device
-    elif wanted.device is not None and device != wanted.device:
+    if wanted.device is not None and device != wanted.device:
         raise SettingsError(
             f"this device is {device or 'known by its host name'}, and --id {wanted.device} would "
             "make another one of it",
             hint="`edgepack-agent uninstall --purge` on it first, or leave --id out",
         )
-    top = {"device": device if old is None else None, "prefix": wanted.prefix}
-    if "root" not in document:
-        top["root"] = ROOT_NAME
+    top = {"prefix": wanted.prefix, "root": None if "root" in document else ROOT_NAME}
     has_user = "username" in document.get("broker", {})
     username = wanted.username
     if username is None and files.password is not None and not has_user and device is not None:
         username = str(device)
-    broker = {
-        "url": wanted.broker,
-        "username": username,
-        "password_file": PASSWORD_NAME if files.password is not None else None,
-        "ca_file": CA_NAME if files.ca is not None else None,
-        "cert_file": CERT_NAME if files.cert is not None else None,
-        "key_file": KEY_NAME if files.key is not None else None,
-    }
+    broker = {"url": wanted.broker, "username": username, **_file_names(files)}
     changed = _set(document, top, "")
     changed += _set_table(document, "tags", wanted.tags)
     changed += _set_table(document, "broker", broker)
+    changed += _set_table(document, "http", {"listen": wanted.http})
     return AgentToml(
-        text=tomlkit.dumps(document) if changed or old is None else (old or b"").decode(),
+        text=tomlkit.dumps(document) if changed else old.decode(),
         device=None if device is None else str(device),
         has_broker="url" in document.get("broker", {}),
         changed=tuple(changed),
     )
 
 
-def _parsed(old: bytes | None) -> tomlkit.TOMLDocument:
-    if old is None:
-        document = tomlkit.document()
-        document.add(tomlkit.comment(_HEAD))
-        return document
+def _new(wanted: Wanted, files: SecretFiles, device: str | None) -> AgentToml:
+    text = new_agent_toml(
+        NewConfig(
+            device=device,
+            root=ROOT_NAME,
+            broker=wanted.broker,
+            username=wanted.username,
+            prefix=wanted.prefix,
+            http=DEFAULT_HTTP if wanted.http is None else wanted.http or None,
+            tags=wanted.tags,
+            **_file_names(files),
+        )
+    )
+    return AgentToml(
+        text=text,
+        device=device,
+        has_broker=wanted.broker is not None,
+        changed=tuple(_keys(tomlkit.parse(text).unwrap())),
+    )
+
+
+def _file_names(files: SecretFiles) -> dict[str, str | None]:
+    return {
+        "password_file": PASSWORD_NAME if files.password is not None else None,
+        "ca_file": CA_NAME if files.ca is not None else None,
+        "cert_file": CERT_NAME if files.cert is not None else None,
+        "key_file": KEY_NAME if files.key is not None else None,
+    }
+
+
+def _keys(table: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def _parsed(old: bytes) -> tomlkit.TOMLDocument:
     try:
         document = tomlkit.parse(old.decode())
     except (TOMLKitError, UnicodeDecodeError) as exc:
         raise SettingsError(f"agent.toml on the host is not TOML: {exc}") from exc
-    for name in ("tags", "broker"):
+    for name in ("tags", "broker", "http"):
         if not isinstance(document.get(name, {}), Mapping):
             raise SettingsError(f"agent.toml on the host: {name} must be a table")
     return document
@@ -108,9 +134,13 @@ def _set(
 ) -> list[str]:
     changed = []
     for key, value in values.items():
-        if value is not None and table.get(key) != value:
+        if value is None or table.get(key, "") == value:
+            continue
+        if value:
             table[key] = value
-            changed.append(f"{prefix}{key}")
+        else:
+            del table[key]
+        changed.append(f"{prefix}{key}")
     return changed
 
 

@@ -97,7 +97,10 @@ def shortcomings(facts: Facts, *, needs_systemd: bool) -> list[str]:
     if facts.system != "Linux":
         wrong.append(f"the agent is for Linux, got {facts.system}")
     if facts.root == "password":
-        wrong.append("sudo asks for a password there: log in as root, or allow it without one")
+        wrong.append(
+            "sudo asks for a password there: log in as root, or let sudo ask for none, with "
+            '`echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/edgepack-setup` on it'
+        )
     if facts.root == "missing":
         wrong.append("neither root nor sudo: log in as root, or install sudo")
     if facts.lacks:

@@ -34,6 +34,7 @@ class Wanted:
         tags: Groups of the device; those that it has besides stay.
         broker: `mqtt(s)://HOST:PORT`, without a user and a password.
         username: For the broker.
+        http: Where HTTP is served, `HOST:PORT`; "" for nowhere.
     """
 
     device: str | None = None
@@ -41,6 +42,7 @@ class Wanted:
     tags: Mapping[str, str] = field(default_factory=dict)
     broker: str | None = None
     username: str | None = None
+    http: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
