@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgepack.agent.config import read_config
 from edgepack.agent.doctor.broker import check_agent, check_broker
+from edgepack.agent.doctor.feeds import check_feeds
 from edgepack.agent.doctor.files import check_permissions
 from edgepack.agent.doctor.finding import Finding, fail, ok
 from edgepack.agent.doctor.machine import check_clock, check_disk, check_versions
@@ -29,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     check_trust,
     check_broker,
     check_agent,
+    check_feeds,
     check_desired,
     check_engines,
     check_models,

@@ -1,11 +1,13 @@
 """Who may read and write what."""
 
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgepack.agent.config import BrokerConfig
+from edgepack.agent.doctor.access import may, user_name
+from edgepack.agent.doctor.feeds import other_brokers
 from edgepack.agent.doctor.finding import Finding, fail, ok, warn
 from edgepack.agent.doctor.patient import Patient
 from edgepack.agent.install.sealing import KEY_FILE
@@ -23,7 +25,7 @@ def check_permissions(patient: Patient) -> Iterator[Finding]:
     wrong = [*_state(state), *_secrets(patient), *_readable(patient, state.stat())]
     yield from wrong
     if not wrong:
-        yield ok("permissions", f"{state} is {_user(state.stat().st_uid)}'s alone")
+        yield ok("permissions", f"{state} is {user_name(state.stat().st_uid)}'s alone")
 
 
 def _state(state: Path) -> Iterator[Finding]:
@@ -44,7 +46,7 @@ def _state(state: Path) -> Iterator[Finding]:
         except OSError:
             continue
     if strangers:
-        user = _user(found.st_uid)
+        user = user_name(found.st_uid)
         yield fail(
             "permissions",
             f"{len(strangers)} files in {state} are not {user}'s, like {strangers[0].name}: "
@@ -57,8 +59,12 @@ def _state(state: Path) -> Iterator[Finding]:
 
 
 def _secrets(patient: Patient) -> Iterator[Finding]:
-    broker = patient.config.broker
-    for name, path in (("password_file", broker.password_file), ("key_file", broker.key_file)):
+    secrets = [
+        (name, path)
+        for broker in _brokers(patient)
+        for name, path in (("password_file", broker.password_file), ("key_file", broker.key_file))
+    ]
+    for name, path in dict.fromkeys(secrets):
         if path is None:
             continue
         try:
@@ -77,11 +83,12 @@ def _secrets(patient: Patient) -> Iterator[Finding]:
 def _readable(patient: Patient, owner: os.stat_result) -> Iterator[Finding]:
     config = patient.config
     files = [patient.config_path, Path(config.root)]
-    secrets = (config.broker.password_file, config.broker.ca_file, config.broker.key_file)
-    files += [Path(path) for path in secrets if path is not None]
-    for path in files:
-        if path.exists() and not _may_read(path, owner):
-            user = _user(owner.st_uid)
+    for broker in _brokers(patient):
+        secrets = (broker.password_file, broker.ca_file, broker.key_file)
+        files += [Path(path) for path in secrets if path is not None]
+    for path in dict.fromkeys(files):
+        if path.exists() and not may(path, os.R_OK, owner):
+            user = user_name(owner.st_uid)
             yield fail(
                 "permissions",
                 f"{user}, who runs the agent, cannot read {path}",
@@ -89,16 +96,5 @@ def _readable(patient: Patient, owner: os.stat_result) -> Iterator[Finding]:
             )
 
 
-def _may_read(path: Path, owner: os.stat_result) -> bool:
-    found = path.stat()
-    if owner.st_uid in (0, found.st_uid):
-        return True
-    bit = stat.S_IRGRP if found.st_gid == owner.st_gid else stat.S_IROTH
-    return bool(found.st_mode & bit)
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
+def _brokers(patient: Patient) -> list[BrokerConfig]:
+    return [patient.config.broker, *other_brokers(patient.config)]

@@ -5,7 +5,7 @@ import os
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,10 +45,19 @@ class Seen:
 def probe(
     config: BrokerConfig,
     address: BrokerAddress,
-    topics: DeviceTopics,
+    topics: DeviceTopics | None,
     context: ssl.SSLContext | None,
+    *,
+    filters: Sequence[str] = (),
 ) -> Seen:
     """Log in, read, write what stands already; as the agent does, but as another client.
+
+    Args:
+        config: The broker, and who we are.
+        address: Where it is.
+        topics: This device's on its own broker; None on another one, where nothing is written.
+        context: TLS.
+        filters: What is listened to besides.
 
     Raises:
         ConfigError: The password file cannot be read.
@@ -58,7 +67,9 @@ def probe(
     seen = Seen()
     for version, name in ((mqtt.MQTTv5, "MQTT 5"), (mqtt.MQTTv311, "MQTT 3.1.1")):
         seen = Seen(protocol=name)
-        client = _Client(config, topics, version, seen)
+        client = _Client(config, topics, version, seen, is_socket=address.path is not None)
+        if address.path is not None:
+            client.paho.ws_set_options(path=address.path)
         if config.username is not None:
             client.paho.username_pw_set(config.username, password)
         if context is not None:
@@ -69,14 +80,20 @@ def probe(
                 continue
             if code != 0 or seen.refused:
                 return seen
-            client.look()
+            client.look(filters)
         return seen
     return seen
 
 
 class _Client:
     def __init__(
-        self, config: BrokerConfig, topics: DeviceTopics, version: MQTTProtocolVersion, seen: Seen
+        self,
+        config: BrokerConfig,
+        topics: DeviceTopics | None,
+        version: MQTTProtocolVersion,
+        seen: Seen,
+        *,
+        is_socket: bool,
     ) -> None:
         self._topics = topics
         self._seen = seen
@@ -89,6 +106,7 @@ class _Client:
             CallbackAPIVersion.VERSION2,
             client_id=f"edgepack-doctor-{os.urandom(4).hex()}",
             protocol=version,
+            transport="websockets" if is_socket else "tcp",
         )
         self.paho.on_connect = self._connected
         self.paho.on_message = self._came
@@ -106,11 +124,12 @@ class _Client:
             return -1
         return self._code
 
-    def look(self) -> None:
+    def look(self, filters: Sequence[str]) -> None:
         """Subscribe to what the device reads, and write what its status is already."""
-        topics = (self._topics.desired, self._topics.info, self._topics.status)
+        own = self._topics
+        topics = () if own is None else (own.desired, own.info, own.status)
         numbers = {}
-        for topic in topics:
+        for topic in (*topics, *filters):
             code, number = self.paho.subscribe(topic, qos=1)
             if code == MQTTErrorCode.MQTT_ERR_SUCCESS and number is not None:
                 numbers[number] = topic
@@ -118,12 +137,14 @@ class _Client:
         self._seen.denied = [
             topic for number, topic in numbers.items() if self._answered.get(number, 0) >= 0x80
         ]
+        if own is None:
+            return
         self._wait(lambda: self._status is not None and self._seen.desired, _RETAINED_S)
         self._wait(lambda: self._status is not None, _ECHO_S)
-        if self._status is None or self._topics.status in self._seen.denied:
+        if self._status is None or own.status in self._seen.denied:
             return
         before = self._status_echoes
-        self.paho.publish(self._topics.status, self._status, qos=1)
+        self.paho.publish(own.status, self._status, qos=1)
         self._seen.echoed = self._wait(lambda: self._status_echoes > before, _ECHO_S)
 
     def close(self) -> None:
@@ -153,12 +174,15 @@ class _Client:
             self._news.notify_all()
 
     def _came(self, _c: Any, _u: Any, message: mqtt.MQTTMessage) -> None:  # noqa: ANN401
+        own = self._topics
         with self._news:
-            if message.topic == self._topics.desired:
+            if own is None:
+                return
+            if message.topic == own.desired:
                 self._seen.desired = bool(message.payload)
-            elif message.topic == self._topics.info and message.retain:
+            elif message.topic == own.info and message.retain:
                 self._seen.info = bytes(message.payload)
-            elif message.topic == self._topics.status:
+            elif message.topic == own.status:
                 self._status = bytes(message.payload)
                 self._status_echoes += not message.retain
             self._news.notify_all()
