@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 
+import paho.mqtt.publish as publish
 import pytest
 from support.agent_process import wait_until
 from support.brokers import LOOPBACK, Mosquitto, running
@@ -91,8 +92,12 @@ def test_a_broker_over_websocket(look, tmp_path):
         with socket.socket() as client:
             return client.connect_ex((LOOPBACK, port)) == 0
 
-    with running(Mosquitto(tmp_path, extra=extra)):
+    with running(Mosquitto(tmp_path, extra=extra)) as broker:
         wait_until(listens, "the second listener answers, which comes after the first")
+        publish.multiple(
+            [(f"edgepack/v1/d1/{one}", b"offline", 1, True) for one in ("out/status", "in/desired")],
+            hostname=LOOPBACK, port=broker.port,
+        )  # fmt: skip
         own = look(f"[broker]\n{url}\n", check_broker)
         assert (Level.OK, expected, "") == own[0]
         other = look(f'[[input]]\nmodel = "m"\ntopic = "z"\nbroker = {{ {url} }}\n')

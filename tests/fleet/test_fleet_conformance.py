@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from support.http_here import http_here
 from support.tiny_bundle import write_tiny_bundle
+from support.word_bundle import write_word_bundle
 
 from edgepack.cli.main import main
 from edgepack.fleet.conformance import Outcome, Peer, check
@@ -101,6 +102,21 @@ def test_the_command_shows_each_rule_with_its_source(here, careless, capsys):
     assert 6 == main(["conformance", careless, "--model", "tiny", "--json"])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert {"pass", "fail"} == {line["outcome"] for line in lines}
+
+
+def test_a_model_that_knows_only_some_words(here, tmp_path, capsys):
+    """`--text` names one that it knows; without it every inference fails, and that is told."""
+    here.put("words", write_word_bundle(tmp_path))
+    words = ["conformance", f"http://127.0.0.1:{here.port}", "--model", "words", "--tensorflow"]
+
+    def broken(*more):
+        code = main([*words, "--json", *more])
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return code, {line["name"] for line in lines if line["outcome"] == "fail"}
+
+    assert (0, set()) == broken("--text", "left")
+    code, failed = broken()
+    assert (6, True) == (code, {"id", "binary-in"} <= failed), failed
 
 
 def test_a_token_and_a_unix_socket(tmp_path, capsys):

@@ -31,6 +31,7 @@ def write_classifier_bundle(
     model: bytes,
     samples: np.ndarray,
     outputs: Mapping[str, np.ndarray],
+    tensor: Datatype = Datatype.FP32,
     key: PrivateKey | None = None,
     sequence: int = 1,
     **more: Any,
@@ -46,6 +47,7 @@ def write_classifier_bundle(
         model: ONNX, opset 17: the input's name to `label` and `probabilities`.
         samples: Golden inputs (64, …).
         outputs: What the original answers to them: `label` (64,), `probabilities` (64, classes).
+        tensor: What the model itself takes.
         key: For the signature.
         sequence: For the signature.
         more: Further fields of the contract.
@@ -70,7 +72,7 @@ def write_classifier_bundle(
                 precision="fp32",
                 size_bytes=len(model),
                 engine=EngineRequirements(engine="onnxruntime", opsets={"": 17}),
-                inputs=(TensorBinding(name=given.name, tensor=given.name, dtype=Datatype.FP32),),
+                inputs=(TensorBinding(name=given.name, tensor=given.name, dtype=tensor),),
                 outputs=tuple(
                     TensorBinding(name=spec.name, tensor=spec.name, dtype=spec.datatype)
                     for spec in (label, probabilities)
