@@ -95,7 +95,7 @@ def test_a_broker_over_websocket(look, tmp_path):
     with running(Mosquitto(tmp_path, extra=extra)) as broker:
         wait_until(listens, "the second listener answers, which comes after the first")
         publish.multiple(
-            [(f"edgepack/v1/d1/{one}", b"offline", 1, True) for one in ("out/status", "in/desired")],
+            [(f"edgepack/v1/d1/{o}", b"offline", 1, True) for o in ("out/status", "in/desired")],
             hostname=LOOPBACK, port=broker.port,
         )  # fmt: skip
         own = look(f"[broker]\n{url}\n", check_broker)
