@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from support.install_world import (
     A,
+    Answers,
     B,
     C,
     World,
@@ -18,9 +19,10 @@ from support.install_world import (
 )
 
 from edgepack.agent.errors import DecisionError, FetchError, RejectedError
-from edgepack.agent.install.slot import shadow_key
+from edgepack.agent.install.slot import Installed, Slot, shadow_key
 from edgepack.agent.install.transitions import Phase
 from edgepack.wire.desired import Mode
+from edgepack.wire.messages import Release
 
 
 @pytest.fixture
@@ -81,6 +83,70 @@ def test_going_back_to_what_is_not_there(world, name, to, reason):
             with pytest.raises(DecisionError) as caught:
                 await installer.by_hand.roll_back(name, to)
             assert (reason, before) == (caught.value.reason, world.slots["m"])
+
+    asyncio.run(main())
+
+
+def kept(digest, sequence, *, proven=True):
+    release = Release(digest=digest, version=f"{sequence}.0.0", sequence=sequence)
+    return Installed(release=release, variant="v", proven=proven)
+
+
+def has(world, active, **others):
+    """A slot that holds these versions."""
+    phase = Phase.CONFIRMED if others.get("confirmed") == active else Phase.PROBATION
+    world.slots.save(Slot(name="m", phase=phase, target=active.digest, active=active, **others))
+    world.served["m"], world.answers["m"] = active.digest, Answers()
+
+
+def test_going_back_again_never_goes_forward(world):
+    """Neither at once, nor after the hold has ended, nor from what the fleet went back to."""
+
+    async def refused(installer):
+        with pytest.raises(DecisionError, match="nothing older is on disk; --to names") as caught:
+            await installer.by_hand.roll_back("m")
+        assert (A, A) == (world.served["m"], world.slots["m"].active.digest)
+        return caught.value.reason
+
+    async def main():
+        has(world, kept(B, 2), confirmed=kept(B, 2), previous=kept(A, 1))
+        async with at_work(world) as installer:
+            await installer.by_hand.roll_back("m")
+            assert A == world.served["m"]
+            assert "already_rolled_back" == await refused(installer)
+            await installer.by_hand.release("m")
+            assert "not_on_disk" == await refused(installer)
+            has(world, kept(A, 1), confirmed=kept(A, 1), previous=kept(B, 2))
+            assert "not_on_disk" == await refused(installer)
+            await installer.by_hand.roll_back("m", to="2.0.0")
+            assert B == world.served["m"]
+
+    asyncio.run(main())
+
+
+def test_going_back_again_goes_to_an_older_version_that_is_there(world):
+    """From the third to the second, and from there to the first."""
+
+    async def main():
+        newest = kept(C, 3, proven=False)
+        has(world, newest, previous=kept(B, 2, proven=False), confirmed=kept(A, 1))
+        async with at_work(world) as installer:
+            await installer.by_hand.roll_back("m", to="2.0.0")
+            assert B == world.served["m"]
+            await installer.by_hand.roll_back("m")
+            assert A == world.served["m"]
+
+    asyncio.run(main())
+
+
+def test_going_back_from_what_is_not_proven(world):
+    """To the last confirmed version, though the one on probation was signed before it."""
+
+    async def main():
+        has(world, kept(A, 1, proven=False), confirmed=kept(B, 2))
+        async with at_work(world) as installer:
+            await installer.by_hand.roll_back("m")
+            assert B == world.served["m"]
 
     asyncio.run(main())
 

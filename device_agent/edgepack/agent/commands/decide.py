@@ -32,7 +32,7 @@ def add_rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         metavar="VERSION|DIGEST",
-        help="which version (default: the last confirmed one, or the one before it)",
+        help="which version (default: the last confirmed one, or an older one)",
     )
     add_json(parser)
 

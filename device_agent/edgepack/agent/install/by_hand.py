@@ -75,10 +75,11 @@ class ByHand:
         Args:
             name: The model.
             to: Version, or digest, or the first eight characters or more of its hex; None is the
-                last confirmed version, or the one before it where that is what answers.
+                last confirmed version, or the one before it where that is what answers: never a
+                newer one, and after a rollback by hand only an older one.
 
         Raises:
-            DecisionError: There is no such model or version, or more than one.
+            DecisionError: There is no such model or version, or more than one, or nothing older.
             RejectedError: It does not load any more; what answered goes on.
             StoreError: The disk does not take it.
         """
@@ -168,22 +169,33 @@ class ByHand:
 def _chosen(slot: Slot, to: str | None) -> Installed:
     active = slot.active.digest if slot.active else ""
     on_disk = {one.digest: one for one in slot.kept() if one.digest != active}
+    there = ", ".join(f"{one.release.version} ({one.digest[:19]})" for one in on_disk.values())
     if to is None:
-        if slot.hold is Hold.ROLLBACK:
-            raise DecisionError(
-                "already_rolled_back", f"{slot.name} was rolled back already; name a version"
-            )
-        found = [one for one in (slot.confirmed, slot.previous) if one and one.digest != active][:1]
-    else:
-        found = [one for one in on_disk.values() if _is_meant(one, to)]
+        for one in (slot.confirmed, slot.previous):
+            if one is not None and one.digest != active and _leads_back(one, slot):
+                return one
+        is_again = slot.hold is Hold.ROLLBACK
+        raise DecisionError(
+            "already_rolled_back" if is_again else "not_on_disk",
+            f"{slot.name}{' was rolled back already:' if is_again else ':'} nothing older is on "
+            f"disk{f'; --to names what is: {there}' if there else ''}",
+        )
+    found = [one for one in on_disk.values() if _is_meant(one, to)]
     if len(found) != 1:
-        there = ", ".join(f"{one.release.version} ({one.digest[:19]})" for one in on_disk.values())
-        wanted = "an earlier version" if to is None else f"{to!r}"
         raise DecisionError(
             "not_on_disk" if not found else "ambiguous",
-            f"{slot.name}: {wanted} must be one of those on disk, got {there or 'none'}",
+            f"{slot.name}: {to!r} must be one of those on disk, got {there or 'none'}",
         )
     return found[0]
+
+
+def _leads_back(one: Installed, slot: Slot) -> bool:
+    """Whether nobody would call it going forward: to a newer version, or to what was just left."""
+    if slot.active is None:
+        return True
+    if slot.hold is Hold.ROLLBACK:
+        return one.release.sequence < slot.active.release.sequence
+    return one == slot.confirmed or one.release.sequence <= slot.active.release.sequence
 
 
 def _is_meant(installed: Installed, to: str) -> bool:
