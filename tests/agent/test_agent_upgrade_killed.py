@@ -16,7 +16,7 @@ from support.kill_points import KillPoints
 from edgepack.agent.config import read_config
 from edgepack.agent.errors import UpgradeError
 from edgepack.agent.upgrade import upgrade
-from edgepack.agent.upgrade.place import Origin, Place
+from edgepack.agent.upgrade.place import Attempt, Origin, Place
 from edgepack.agent.upgrade.proof import prove
 from edgepack.agent.upgrade.selfcheck import Passed
 from edgepack.agent.upgrade.upgrade import Patience, Upgrader, settle
@@ -160,8 +160,8 @@ def test_a_power_cut_anywhere_in_an_upgrade(start, house, sick):
     """Exactly one release starts, with a state and a unit that are its own, and nothing is open."""
     ended = set()
     for device in killed(start, house, sick=sick):
+        place, attempt = device.place, device.place.attempt()
         runs = device.boot()
-        place = device.place
         assert runs in (OLD, place.current())
         assert (None, False) == (place.attempt(), place.trying.is_symlink())
         assert not (place.installation.base / "state-before").exists()
@@ -169,6 +169,8 @@ def test_a_power_cut_anywhere_in_an_upgrade(start, house, sick):
         ended.add(place.current() == OLD)
         if sick:
             assert OLD == runs
+        if attempt is not None and runs == OLD:  # nothing of it takes room
+            assert [place.release(OLD)] == list(place.installation.releases.iterdir())
     assert ended == ({True} if sick else {True, False})
 
 
@@ -203,6 +205,21 @@ def test_a_release_that_ran_well_unwatched_is_kept(start, house, monkeypatch, pr
     if proven:
         (device.state / "release-healthy").write_text(tried)
     assert (tried if proven else OLD) == device.boot()
+    assert proven == device.place.release(tried).exists()
+
+
+def test_a_release_that_was_there_before_stays_when_it_is_taken_back(start, house):
+    """Whoever goes back to the release before, and is interrupted, can try again."""
+    device = Device(start)
+    device.upgrade(house)
+    newest = device.runs
+    device.place.begin(Attempt(old=newest, new=OLD))
+    device.place.switch(OLD)
+    settle(device.place, device.state)
+    assert newest == device.place.current()
+    assert sorted([OLD, newest]) == sorted(
+        p.name for p in device.place.installation.releases.iterdir()
+    )
 
 
 def test_the_proof_is_written_after_a_while(tmp_path, monkeypatch):

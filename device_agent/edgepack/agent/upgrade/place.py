@@ -37,12 +37,14 @@ class Attempt:
         keeps_state: Whether the databases are kept as they were: the new release changes their
             form, so that the old one could not read them afterwards.
         unit_before: The systemd unit's text, where the new release brings another one.
+        is_made: Whether the new release was made for this: it goes where it is taken back.
     """
 
     old: str
     new: str
     keeps_state: bool = False
     unit_before: str | None = None
+    is_made: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +208,8 @@ class Place:
         write_durably(self.release(name) / _COMPLETE, render(encode(origin)))
 
     def discard(self, name: str) -> None:
-        """Delete a release."""
+        """Delete a release; half of one is not taken for a whole one."""
+        (self.release(name) / _COMPLETE).unlink(missing_ok=True)
         shutil.rmtree(self.release(name), ignore_errors=True)
 
     def prune(self, kept: set[str]) -> None:

@@ -114,10 +114,10 @@ class Upgrader:
         make_release(place, new, folder, house)
         self._tell(f"{place.release(new)}: made")
         try:
-            return self._change(old, new)
+            return self._change(old, new, is_made=not was_here)
         except BaseException:
             if not was_here and place.attempt() is None:
-                place.discard(new)  # an environment takes more room than most models
+                place.discard(new)
             raise
 
     def adopt(self, new: str) -> Done:
@@ -136,14 +136,14 @@ class Upgrader:
             return Done(old=old, new=new)
         if Path(new).name != new or place.origin(new) is None:
             raise UpgradeError(f"{place.installation.releases} holds no whole release {new!r}")
-        return self._change(old, new)
+        return self._change(old, new, is_made=False)
 
-    def _change(self, old: str, new: str) -> Done:
+    def _change(self, old: str, new: str, *, is_made: bool) -> Done:
         """Check a release that is made, and let it run where it does well."""
         place = self._place
         passed = ask_release(place, new, self._config, self._config_path)
         self._tell(f"checked: agent.toml, state, {passed.models} models on their golden samples")
-        attempt = Attempt(old=old, new=new, keeps_state=passed.changes_state)
+        attempt = Attempt(old=old, new=new, keeps_state=passed.changes_state, is_made=is_made)
         if self._service is None:
             return self._switch_only(attempt)
         self._try(attempt, self._service)
@@ -264,6 +264,8 @@ def undo(place: Place, attempt: Attempt, state: Path) -> None:
     place.switch(attempt.old)
     if attempt.unit_before is not None:
         write_unit(place.installation.unit, attempt.unit_before)
+    if attempt.is_made and attempt.new != attempt.old:
+        place.discard(attempt.new)  # an environment takes more room than most models
     place.end()
 
 
