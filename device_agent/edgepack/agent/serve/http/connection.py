@@ -7,10 +7,11 @@ other, and whoever is slow is let go. Nothing here knows what is served: that is
 import asyncio
 import logging
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import h11
 
+from edgepack.agent.serve.http.dialogue import Dialogue
 from edgepack.agent.serve.http.limits import HttpLimits
 from edgepack.agent.serve.http.messages import (
     Answerer,
@@ -25,7 +26,6 @@ from edgepack.agent.serve.http.messages import (
 
 logger = logging.getLogger(__name__)
 
-_JOINED_BYTES = 64 * 1024  # up to here one write of a copy is cheaper than several
 _MAX_LINGER_BYTES = 64 * 1024 * 1024
 
 
@@ -55,9 +55,7 @@ class Connection(asyncio.Protocol):
         self._door = door
         self._limits = door.limits
         self._is_local = is_local
-        self._http = h11.Connection(
-            h11.SERVER, max_incomplete_event_size=door.limits.max_header_bytes
-        )
+        self._http = Dialogue(door.limits.max_header_bytes)
         self._transport: asyncio.Transport | None = None
         self._is_tls = False
         self._head: Head | None = None
@@ -72,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._is_leaving = False
         self._deadline_s = 0.0
         self._is_idle = False  # between two requests, or before the first
+        self._is_answered = False  # and the caller has not taken all of it
 
     # What asyncio tells
 
@@ -97,13 +96,18 @@ class Connection(asyncio.Protocol):
             if self._received > _MAX_LINGER_BYTES:
                 self.abort()
             return
-        self._http.receive_data(data)
-        if self._task is not None:
+        if self._task is not None or self._is_answered:
+            self._http.receive(data)
             self._pause()  # what comes now belongs to the next request: one chunk is enough
             return
-        if self._is_idle:
-            self._is_idle = False
+        is_first, self._is_idle = self._is_idle, False
+        if is_first:
+            known = self._http.repeat(data)
+            if known is not None:
+                self._begin_again(*known)
+                return
             self._deadline_s = time.monotonic() + self._limits.header_s
+        self._http.receive(data, is_first=is_first)
         self._advance()
 
     def eof_received(self) -> bool:
@@ -111,7 +115,7 @@ class Connection(asyncio.Protocol):
         if self._is_lingering:
             self._close()
             return False
-        self._http.receive_data(b"")
+        self._http.receive(b"")
         if self._task is None:
             self._advance()
         return self._task is not None and not self._is_tls  # TLS cannot be half closed
@@ -132,7 +136,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The caller took its answer."""
         self._can_write = True
-        if self._task is None and not self._is_lingering and not self._is_leaving:
+        if self._is_answered and not self._is_lingering and not self._is_leaving:
             self._next_request()
 
     # What the server tells
@@ -171,9 +175,7 @@ class Connection(asyncio.Protocol):
             try:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
-                    if self._http.they_are_waiting_for_100_continue:
-                        go_on = h11.InformationalResponse(status_code=100, headers=[])
-                        self._write(self._http.send(go_on))
+                    self._write(self._http.go_on())
                     return
                 if isinstance(event, h11.Request):
                     self._begin(event)
@@ -190,6 +192,17 @@ class Connection(asyncio.Protocol):
                 self._refuse(HttpError(exc.error_status_hint, f"not HTTP/1.1: {exc}"))
             except HttpError as exc:
                 self._refuse(exc)
+
+    def _begin_again(self, head: Head, body: bytes) -> None:
+        """All of a request with a head that came before."""
+        self._head = head
+        try:
+            self._answerer = self._door.site.admit(head)
+            self._keep(body)
+        except HttpError as exc:
+            self._refuse(exc)
+            return
+        self._answer_soon()
 
     def _begin(self, event: h11.Request) -> None:
         if event.http_version not in (b"1.1", b"1.0"):
@@ -247,6 +260,7 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
+        self._http.heard(self._head, len(body))
         request = Request(self._head, body)
         self._task = asyncio.get_running_loop().create_task(self._answer(request))
 
@@ -264,15 +278,17 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._send(response)
-        if self._http.our_state is h11.MUST_CLOSE or self._is_leaving:
+        if self._http.must_close or self._is_leaving:
             self._close()
-        elif self._can_write:
+            return
+        self._is_answered = True
+        if self._can_write:
             self._next_request()
 
     def _next_request(self) -> None:
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if not self._http.next_request():
             return
-        self._http.start_next_cycle()
+        self._is_answered = False
         self._head = None
         self._answerer = None
         self._received = 0
@@ -281,7 +297,7 @@ class Connection(asyncio.Protocol):
         if self._is_paused and self._transport is not None:
             self._is_paused = False
             self._transport.resume_reading()
-        waiting, is_over = self._http.trailing_data
+        waiting, is_over = self._http.waiting
         if not waiting and not is_over:
             return
         if waiting:
@@ -293,32 +309,11 @@ class Connection(asyncio.Protocol):
 
     def _send(self, response: Response) -> None:
         self._door.traffic.answered(response.status)
-        size = sum(len(part) for part in response.body)
-        headers = [
-            (b"Content-Type", response.content_type),
-            (b"Content-Length", b"%d" % size),
-            *response.headers,
-        ]
-        if self._is_leaving:
-            headers.append((b"Connection", b"close"))
-        parts: list[bytes | memoryview] = [
-            self._http.send(h11.Response(status_code=response.status, headers=headers)) or b""
-        ]
-        if self._head is None or self._head.method != "HEAD":
-            body = response.body
-            if len(body) > 1 and size <= _JOINED_BYTES:
-                body = (b"".join(body),)
-            for part in body:
-                data: Any = h11.Data(data=part)  # type: ignore[arg-type]  # passed through
-                parts += self._http.send_with_data_passthrough(data) or []
-        if size <= _JOINED_BYTES:
-            self._write(b"".join(parts))
-        else:
-            for part in parts:
-                self._write(part)
-        self._http.send(h11.EndOfMessage())  # writes nothing, where the length was said
+        is_head = self._head is not None and self._head.method == "HEAD"
+        for part in self._http.answer(response, is_last=self._is_leaving, has_body=not is_head):
+            self._write(part)
 
-    def _write(self, data: bytes | memoryview | None) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         if data and self._transport is not None:
             self._transport.write(data)
 
@@ -326,7 +321,7 @@ class Connection(asyncio.Protocol):
         """Answer before the request is all there, and end the connection."""
         self._chunks = []
         self._release()
-        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+        if not self._http.can_answer:
             self.abort()
             return
         refused = error_response(error)
