@@ -87,31 +87,51 @@ def direct_call(
         raw_shapes: Shapes that the session's outputs had.
         single: Whether the function takes the only input instead of a list.
     """
+    reads = [
+        (item.name, item.position, raw_shapes[item.position], item.shape, item.labeller)
+        for item in outputs
+    ]
     run = session.run
-    isfinite = math.isfinite
-    kinds = [DTYPES[spec.datatype].kind for spec in inputs]
-    raw_shapes = list(raw_shapes)
-    expected = [(item.name, item.shape, item.position, item.labeller) for item in outputs]
 
-    def call(given: Array | Sequence[Array]) -> dict[str, Array]:
-        arrays = [np.ascontiguousarray(array) for array in ((given,) if single else given)]
-        for array, kind, spec in zip(arrays, kinds, inputs, strict=True):
-            if kind == "f":
-                flat = array.reshape(-1)
-                if not isfinite(flat.dot(flat)):
-                    check_finite(array, spec)
-            elif kind == "O" and any(type(text) is not str for text in array.reshape(-1).tolist()):
-                raise NotForThisCallError
+    def answer_of(arrays: Sequence[Array]) -> dict[str, Array]:
         raw = run(arrays)
-        if [array.shape for array in raw] != raw_shapes:
-            raise CallFailedError
         answer = {}
-        for name, shape, position, labeller in expected:
-            found = raw[position] if labeller is None else labeller(raw[position])
+        for name, position, raw_shape, shape, labeller in reads:
+            found = raw[position]
+            if found.shape != raw_shape:
+                raise CallFailedError
+            if labeller is not None:
+                found = labeller(found)
             answer[name] = found if found.shape == shape else found.reshape(shape)
         return answer
 
-    return call
+    checks = [_check(spec) for spec in inputs]
+    if single:
+        check = checks[0]
+        return lambda array: answer_of((check(array),))
+    return lambda arrays: answer_of(
+        [check(array) for array, check in zip(arrays, checks, strict=True)]
+    )
+
+
+def _check(spec: TensorSpec) -> Callable[[Array], Array]:
+    """The function that gives back an input as the engine takes it."""
+    kind = DTYPES[spec.datatype].kind
+    isfinite = math.isfinite
+
+    def floats(array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        flat = array.reshape(-1)
+        if not isfinite(flat.dot(flat)):
+            check_finite(array, spec)
+        return array
+
+    def texts(array: Array) -> Array:
+        if any(type(text) is not str for text in array.reshape(-1).tolist()):
+            raise NotForThisCallError
+        return np.ascontiguousarray(array)
+
+    return {"f": floats, "O": texts}.get(kind, np.ascontiguousarray)
 
 
 def _bound_single(
