@@ -1,6 +1,7 @@
 """Who may ask: whoever has the token, and nobody's web page."""
 
 import hmac
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgepack.agent.serve.http.messages import Head, HttpError
@@ -13,10 +14,10 @@ class Access:
     """The rule of one server.
 
     Attributes:
-        token: What callers over TCP must show; None: everybody on this machine may ask.
+        token: Gives what callers over TCP must show now; None: everybody on this machine may ask.
     """
 
-    token: bytes | None = None
+    token: Callable[[], bytes] | None = None
 
     def check(self, head: Head) -> None:
         """Let a caller in.
@@ -32,6 +33,6 @@ class Access:
                 raise HttpError(403, "web pages may not ask without a token")
             return
         scheme, _, given = head.headers.get(b"authorization", b"").partition(b" ")
-        right = hmac.compare_digest(given.strip(), self.token)
+        right = hmac.compare_digest(given.strip(), self.token())
         if scheme.lower() != b"bearer" or not right:
             raise HttpError(401, "a bearer token is needed", headers=_CHALLENGE)

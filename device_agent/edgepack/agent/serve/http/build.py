@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgepack.agent.config.http import HttpConfig, listen_address, read_token
@@ -14,6 +15,7 @@ from edgepack.agent.serve.http.catalog import Catalog
 from edgepack.agent.serve.http.limits import HttpLimits
 from edgepack.agent.serve.http.metrics import Metrics
 from edgepack.agent.serve.http.open_inference import OpenInference
+from edgepack.agent.serve.http.renewal import Renewed, renewing
 from edgepack.agent.serve.http.server import HttpServer
 from edgepack.agent.serve.http.site import Route, RoutedSite
 from edgepack.agent.serve.http.tensorflow_serving import TensorflowServing
@@ -53,13 +55,14 @@ class HttpService:
     ) -> None:
         self._config = config
         self._notice = notice
-        self._tls = _tls_context(config)
+        self._complaints: dict[str, str] = {}
+        self._tls = self._tls_of(config)
         bounds = HttpLimits(
             max_body_bytes=int(config.max_body_mb * 1e6),
             max_connections=config.max_connections,
         )
         bounds = replace(bounds, **(limits or {}))  # type: ignore[arg-type]  # ints are floats here
-        token = None if config.token_file is None else read_token(config.token_file)
+        token = self._token_of(config.token_file)
         size = bounds.max_body_bytes
         metrics = Metrics(inference, catalog, lambda: self.server.traffic, agent_figures)
         routes = [
@@ -97,8 +100,25 @@ class HttpService:
                 continue
             self.addresses.append(f"{name}={shown}")
             logger.info("http.listening %s=%s tls=%s", name, shown, self._tls is not None)
-        self._notice("http", f"cannot listen at {'; '.join(wrong)}" if wrong else "")
+        self._complain("listen", f"cannot listen at {'; '.join(wrong)}" if wrong else "")
         return not wrong
+
+    def _complain(self, about: str, text: str) -> None:
+        self._complaints[about] = text
+        self._notice("http", "; ".join(text for text in self._complaints.values() if text))
+
+    def _token_of(self, path: str | None) -> Renewed[bytes] | None:
+        if path is None:
+            return None
+        return Renewed((path,), lambda: read_token(path), partial(self._complain, "token"))
+
+    def _tls_of(self, config: HttpConfig) -> ssl.SSLContext | None:
+        cert, key = config.cert_file, config.key_file
+        if cert is None or key is None:
+            return None
+        read = partial(_tls_context, cert, key)
+        # a handshake costs more than a look
+        return renewing(Renewed((cert, key), read, partial(self._complain, "tls"), look_s=0.0))
 
     async def _listen_at(self, name: str, address: str) -> str:
         if name == "socket":
@@ -141,17 +161,14 @@ def _tensorflow_routes(api: TensorflowServing) -> list[Route]:
     ]
 
 
-def _tls_context(config: HttpConfig) -> ssl.SSLContext | None:
-    if config.cert_file is None:
-        return None
+def _tls_context(cert: str, key: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(config.cert_file, config.key_file)
+        context.load_cert_chain(cert, key)
     except (OSError, ssl.SSLError) as exc:
         detail = getattr(exc, "strerror", None) or exc
         raise ConfigError(
-            f"http.cert_file {config.cert_file} with http.key_file {config.key_file} cannot be "
-            f"used: {detail}"
+            f"http.cert_file {cert} with http.key_file {key} cannot be used: {detail}"
         ) from exc
     return context
