@@ -6,6 +6,7 @@ import tritonclient.http as triton
 from support.agent_process import wait_until
 from support.http_here import http_here
 from support.tiny_bundle import tiny_model, write_tiny_bundle
+from support.word_bundle import write_word_bundle
 from tritonclient.utils import InferenceServerException
 
 from edgepack.wire.infer import Truth
@@ -132,3 +133,16 @@ def test_a_foreign_client_shows_our_errors(client):
         client.infer("tiny", [wrong])
     with pytest.raises(InferenceServerException, match="model 'other' is not on this device"):
         client.infer("other", [wrong])
+
+
+def test_a_category_that_the_model_refuses(here, tmp_path):
+    """The caller is told which input it was, and what came; the next one is answered."""
+    here.put("words", write_word_bundle(tmp_path))
+
+    def ask(word):
+        given = {"name": "word", "datatype": "BYTES", "shape": [1, 1], "data": [word]}
+        return here.ask("POST", "/v2/models/words/infer", {"inputs": [given]})[:2]
+
+    expected = "input 'word' must be one of the categories that the model was fitted to, got 'up'"
+    assert (400, {"error": expected}) == ask("up")
+    assert 200 == ask("left")[0]

@@ -200,9 +200,13 @@ def test_a_category_that_the_model_refuses_is_the_callers_fault(
             read_dataset(machines.path, label=machines.label), opened(report).contract
         )
         assert packed.predict(inputs)
-        inputs["Type"] = np.full_like(inputs["Type"], "X")
-        with pytest.raises(InputError, match="categories that the model was fitted to"):
+        expected = "input 'Type' must be one of the categories that the model was fitted to, got "
+        inputs["Type"][1:] = "X" * 50
+        with pytest.raises(InputError, match=f"^{expected}another$"):
             packed.predict(inputs)
+        one = {name: values[1:2] for name, values in inputs.items()}
+        with pytest.raises(InputError, match=f"^{expected}'{'X' * 40}'$"):
+            packed.predict(one)
 
 
 def test_columns_by_name_without_text(machines: Table, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 from support.classifier_bundle import write_classifier_bundle
 
 from edgepack.bundle.contract import Datatype, TensorSpec
+from edgepack.runtime.categories import encoder_name
 
 WORDS = ("left", "right")
 
@@ -32,7 +33,9 @@ def _onnx() -> bytes:
     encode = {"cats_strings": list(WORDS), "zeros": 0, "domain": "ai.onnx.ml"}
     graph = helper.make_graph(
         [
-            helper.make_node("OneHotEncoder", ["word"], ["encoded"], **encode),
+            helper.make_node(
+                "OneHotEncoder", ["word"], ["encoded"], name=encoder_name(0, 0), **encode
+            ),
             helper.make_node("Reshape", ["encoded", "flat"], ["probabilities"]),
             helper.make_node("Reshape", ["word", "all"], ["label"]),
         ],

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, helper
 
+from edgepack.runtime.categories import is_encoder_name
+
 _OLDEST_IR_VERSION = 8
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -16,7 +18,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 def compact(model: ModelProto) -> ModelProto:
     """Shorten names, merge equal constants and drop what no engine reads, in place.
 
-    Inputs and outputs keep their names. Nodes lose theirs.
+    Inputs and outputs keep their names. Nodes lose theirs, but for encoders that refuse values.
     """
     _merge_constants(model.graph)
     _drop_unused(model.graph)
@@ -71,7 +73,9 @@ def _drop_comments(model: ModelProto) -> None:
             value.doc_string = ""
             del value.metadata_props[:]
         for node in graph.node:
-            node.name = node.doc_string = ""
+            node.doc_string = ""
+            if not is_encoder_name(node.name):  # devices tell by them what they refuse
+                node.name = ""
             del node.metadata_props[:]
             for attribute in node.attribute:
                 attribute.doc_string = ""

@@ -32,6 +32,7 @@ from edgepack.converter.sklearn_model.converters.transformers import as_transfor
 from edgepack.converter.sklearn_model.hashed_models import hashed_models
 from edgepack.converter.sklearn_model.held_encoders import number_held_texts
 from edgepack.converter.sklearn_model.missing_text import missing_is_empty_text
+from edgepack.converter.sklearn_model.name_categories import name_categories
 from edgepack.converter.sklearn_model.number_hashed import number_hashed
 from edgepack.converter.sklearn_model.own_categories import number_categories, own_categories
 from edgepack.converter.sklearn_model.several_labels import (
@@ -109,6 +110,7 @@ def export_onnx(
     register_converters()
     model = as_transformers(model)
     onnx_model = clean(_convert(model, wish.task, initial_types))
+    name_categories(onnx_model, tensors)
     _lower_anywhere(onnx_model)
     names = _output_names(onnx_model, model, wish.outputs)
     _adjust(onnx_model, model, names, wish)

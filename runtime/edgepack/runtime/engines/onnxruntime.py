@@ -28,8 +28,6 @@ from edgepack.runtime.tensors import Array
 from edgepack.runtime.version import version_of
 
 _NAME: Final = "onnxruntime"
-# What OneHotEncoder says of a value that it was not fitted to: the caller's fault, not the model's.
-_UNKNOWN_CATEGORY: Final = "Unknown Category"
 _LOG_ERRORS_FATAL_ONLY: Final = 4
 _MAPPED_BYTES: Final = 32 << 20  # see `SessionOptions.repack`
 _DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"})
@@ -177,6 +175,7 @@ class _OnnxRuntimeSession:
     def __init__(self, ort: ModuleType, inference: Any, variant: Variant) -> None:
         self._ort = ort
         self._inference = inference
+        self._names = [binding.name for binding in variant.inputs]
         self._inputs = [binding.tensor for binding in variant.inputs]
         self._outputs = [binding.tensor for binding in variant.outputs]
         self._variant = variant.name
@@ -189,10 +188,11 @@ class _OnnxRuntimeSession:
         try:
             return self._run(self._outputs, dict(zip(self._inputs, feeds, strict=False)), None)
         except _failures() as exc:
-            if _UNKNOWN_CATEGORY in str(exc):
-                raise InputError(
-                    "input must have only categories that the model was fitted to, got another"
-                ) from exc
+            from edgepack.runtime.categories import refused  # few models have any
+
+            unknown = refused(str(exc), self._names, feeds)
+            if unknown is not None:
+                raise InputError(unknown) from exc
             raise EngineError(f"variant {self._variant!r} failed: {one_line(exc)}") from exc
 
     def bind(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> Binding | None:
