@@ -147,6 +147,7 @@ def test_a_look_that_makes_no_sense(changes):
     [
         ({}, []),
         ({"root": "password"}, ["sudo asks for a password"]),
+        ({"root": "refused"}, ["sudo there does not take the password"]),
         ({"root": "missing", "has_systemd": False}, ["neither root nor sudo", "systemd"]),
         ({"system": "Darwin"}, ["for Linux, got Darwin"]),
         ({"python": None}, ["Python 3.11 or later is needed, got none (Debian"]),
@@ -337,6 +338,20 @@ def test_secrets_are_read_for_each_host(tmp_path):
         SecretSource(password_file=str(tmp_path / "empty")).read(host="h", device="d")
     with pytest.raises(SettingsError, match="nobody"):
         SecretSource(ca_file=str(tmp_path / "nobody")).read(host="h", device="d")
+
+
+def test_the_password_that_sudo_is_told(tmp_path):
+    """One line for each host or all; an empty one would look like none, and is refused."""
+    (tmp_path / "press-7").write_bytes("pässword\r\nmore\n".encode())
+    source = SecretSource(sudo_password_file=str(tmp_path / "{host}"))
+    assert "pässword" == source.sudo(host="press-7")
+    with pytest.raises(SettingsError, match="press-8 cannot be read"):
+        source.sudo(host="press-8")
+    assert None is SecretSource().sudo(host="h")
+    assert "s3cret" not in repr(SecretSource(sudo_password="s3cret"))
+    for wrong in ("", "a\0b"):
+        with pytest.raises(SettingsError, match="must not be empty"):
+            SecretSource(sudo_password=wrong).sudo(host="h")
 
 
 def test_our_own_wheel_is_the_same_every_time():

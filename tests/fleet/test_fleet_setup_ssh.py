@@ -181,20 +181,32 @@ def test_one_host_that_fails_stops_no_other(workstation, device, tmp_path):
     assert f"{one['host']} is device {one['device']} already" == other["error"]
 
 
+@pytest.mark.timeout(600)
 def test_sudo_that_asks_for_a_password(workstation, tmp_path):
     """Nobody is asked and nothing hangs: one line says what to do, and what it says mends it."""
-    asks = f"printf '%s\\n' '{PI} ALL=(ALL) ALL' >/etc/sudoers.d/{PI}"
+    asks = f"printf '%s\\n' '{PI} ALL=(ALL) ALL' >/etc/sudoers.d/{PI}\n"
+    asks += f"printf '%s\\n' '{PI}:{PASSWORD}' | chpasswd"
     device = SshDevice(tmp_path, "press-7", more=asks)
     device.start()
     try:
         refused = workstation.setup(*workstation.words(device), code=8)
-        assert "sudo asks for a password there: log in as root" in refused["error"]
+        assert "sudo asks for a password there: --sudo-password-file, or" in refused["error"]
+        (tmp_path / f"{device.name}.sudo").write_text(f"{PASSWORD}\nsecond line\n")
+        (tmp_path / "wrong").write_text("x'; reboot\n")
+        told = ("--sudo-password-file", str(tmp_path / "wrong"))
+        wrong = workstation.setup(*workstation.words(device, *told), code=8)
+        assert "sudo there does not take the password" in wrong["error"]
+        told = ("--sudo-password-file", str(tmp_path / "{host}.sudo"))
+        done = workstation.setup(*workstation.words(device, *told))
+        assert ("installed", True) == (done["result"], done["online"])
+        again = workstation.setup(*workstation.words(device, *told))
+        assert ("unchanged", True) == (again["result"], again["online"])
+        assert "" == device.run("ls -A /var/tmp").stdout
         _, command, _ = refused["error"].split("`")
         rule = command.partition("|")[0]
         device.run(f"USER={PI}; {rule} >/etc/sudoers.d/edgepack-setup; rm /etc/sudoers.d/{PI}")
         looked = workstation.setup(*workstation.words(device), "--dry-run")
-        assert "would be installed" == looked["result"]
-        assert [] == device.systemctl_calls()
+        assert "would be unchanged" == looked["result"]
     finally:
         device.stop()
 

@@ -142,6 +142,12 @@ def _add_login(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ssh-config", type=Path, metavar="FILE", help="ssh's configuration (default: ssh's own)"
     )
+    parser.add_argument(
+        "--sudo-password-file",
+        metavar="FILE",
+        help="its first line is what sudo is told where it asks; {host} in the path as above; - "
+        "asks for one (default: sudo that asks is an error)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -215,6 +221,7 @@ def _options(args: argparse.Namespace) -> "SetupOptions":
 
     found = settings(args)
     asks = args.password_file == "-"  # noqa: S105 (the mark for "ask me")
+    asks_sudo = args.sudo_password_file == "-"  # noqa: S105
     return SetupOptions(
         root=_root(found.root),
         cache=_cache(),
@@ -227,11 +234,13 @@ def _options(args: argparse.Namespace) -> "SetupOptions":
             http=_http(args.http),
         ),
         secrets=SecretSource(
-            password=_ask_password() if asks else None,
+            password=_ask("the broker's password for these devices: ") if asks else None,
             password_file=None if asks else args.password_file,
             ca_file=args.ca_file,
             cert_file=args.cert_file,
             key_file=args.key_file,
+            sudo_password=_ask("sudo's password on these devices: ") if asks_sudo else None,
+            sudo_password_file=None if asks_sudo else args.sudo_password_file,
         ),
         login=Login(port=args.port, identity=args.identity, config=args.ssh_config),
         engines=tuple(dict.fromkeys(args.engine)),
@@ -296,10 +305,10 @@ def _tags(texts: Sequence[str]) -> dict[str, str]:
     return tags
 
 
-def _ask_password() -> str:
+def _ask(question: str) -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    return getpass.getpass("the broker's password for these devices: ")
+    return getpass.getpass(question)
 
 
 def _cache() -> Path:

@@ -98,9 +98,11 @@ def shortcomings(facts: Facts, *, needs_systemd: bool) -> list[str]:
         wrong.append(f"the agent is for Linux, got {facts.system}")
     if facts.root == "password":
         wrong.append(
-            "sudo asks for a password there: log in as root, or let sudo ask for none, with "
+            "sudo asks for a password there: --sudo-password-file, or log in as root, or "
             '`echo "$USER ALL=(ALL) NOPASSWD: ALL" | sudo tee /etc/sudoers.d/edgepack-setup` on it'
         )
+    if facts.root == "refused":
+        wrong.append("sudo there does not take the password of --sudo-password-file")
     if facts.root == "missing":
         wrong.append("neither root nor sudo: log in as root, or install sudo")
     if facts.lacks:

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -49,7 +50,8 @@ class Facts:
     """A host.
 
     Attributes:
-        root: How commands become root: `login`, `sudo`, `password` (sudo wants one) or `missing`.
+        root: How commands become root: `login`, `sudo`, `told` (sudo with the password that we
+            have), `refused` (it does not take that), `password` (it wants one) or `missing`.
         system: As `uname -s` says.
         host_name: What it calls itself.
         machine_id: Systemd's secret name of it, from which the default device id follows; "" for
@@ -82,13 +84,19 @@ class Facts:
     root_json: bytes | None = None
 
 
-async def probe(ssh: Ssh) -> Facts:
+async def probe(ssh: Ssh, sudo_password: str | None = None) -> Facts:
     """Look at a host.
+
+    Args:
+        ssh: The host.
+        sudo_password: What sudo is told if it asks; it goes through standard input.
 
     Raises:
         ReachError: It cannot be logged in to, or gives no sensible answer.
     """
     script = files("edgepack.fleet.setup").joinpath("probe.sh").read_bytes()
+    if sudo_password is not None:
+        script = f"sudo_password={shlex.quote(sudo_password)}\n".encode() + script
     answer = await ssh.run("sh", "-s", stdin=script, timeout_s=_PROBE_S)
     return parse_probe(answer.stdout)
 

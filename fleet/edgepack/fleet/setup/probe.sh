@@ -3,11 +3,14 @@ LC_ALL=C
 export LC_ALL
 put() { printf '%s\t%s\n' "$1" "$2"; }
 PATH=$PATH:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
-as_root=
+as_root() { "$@"; }
+told() { printf '%s\n' "$sudo_password" | sudo -k -S -p '' "$@"; }
 if [ "$(id -u)" = 0 ]; then put root login
 elif ! command -v sudo >/dev/null 2>&1; then put root missing
-elif sudo -n true 2>/dev/null; then put root sudo; as_root='sudo -n'
-else put root password
+elif sudo -n true 2>/dev/null; then put root sudo; as_root() { sudo -n "$@"; }
+elif [ -z "${sudo_password-}" ]; then put root password
+elif told true 2>/dev/null; then put root told; as_root() { told "$@"; }
+else put root refused
 fi
 put machine "$(uname -m)"
 put system "$(uname -s)"
@@ -28,8 +31,8 @@ for tool in tar mktemp useradd getent install; do
 done
 release=$(readlink /opt/edgepack/current 2>/dev/null) && put release "${release##*/}"
 [ -L /opt/edgepack/trying ] && put undecided yes
-[ -e /etc/edgepack/agent.toml ] && put agent_toml "$($as_root cat /etc/edgepack/agent.toml 2>/dev/null | head -c 262145 | base64 | tr -d '\n')"
-[ -e /etc/edgepack/root.json ] && put root_json "$($as_root cat /etc/edgepack/root.json 2>/dev/null | head -c 262145 | base64 | tr -d '\n')"
+[ -e /etc/edgepack/agent.toml ] && put agent_toml "$(as_root cat /etc/edgepack/agent.toml 2>/dev/null | head -c 262145 | base64 | tr -d '\n')"
+[ -e /etc/edgepack/root.json ] && put root_json "$(as_root cat /etc/edgepack/root.json 2>/dev/null | head -c 262145 | base64 | tr -d '\n')"
 for python in python3 python3.11 python3.12 python3.13 python3.14; do
     found=$(command -v $python 2>/dev/null) || continue
     "$found" - 2>/dev/null <<'PYTHON' && break

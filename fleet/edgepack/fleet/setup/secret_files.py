@@ -32,6 +32,8 @@ class SecretSource:
         password_file: Its first line is the password.
         ca_file: Who signs the broker's certificate.
         cert_file, key_file: The device's certificate and key.
+        sudo_password: What sudo is told there, typed by somebody, for every host.
+        sudo_password_file: Its first line is that; `{host}` as above.
     """
 
     password: str | None = field(default=None, repr=False)
@@ -39,6 +41,25 @@ class SecretSource:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    sudo_password: str | None = field(default=None, repr=False)
+    sudo_password_file: str | None = None
+
+    def sudo(self, *, host: str) -> str | None:
+        """What sudo is told on a host that asks; None where nobody said.
+
+        Raises:
+            SettingsError: The file cannot be read, or its first line is no password.
+        """
+        password = self.sudo_password
+        if self.sudo_password_file is not None:
+            path = Path(self.sudo_password_file.replace("{host}", host))
+            try:
+                password = _read(path).decode().partition("\n")[0].removesuffix("\r")
+            except UnicodeDecodeError as exc:
+                raise SettingsError(f"{path} must be UTF-8") from exc
+        if password is not None and (not password or "\0" in password):
+            raise SettingsError("sudo's password must not be empty or hold a NUL")
+        return password
 
     def read(self, *, host: str, device: str) -> SecretFiles:
         """Read those of one host.

@@ -39,6 +39,7 @@ from edgepack.wire.device_id import default_device_id
 _ENDED_WITH: dict[int, type[SetupError]] = {2: SettingsError, 9: FullError}
 _UPLOAD_S = 3600.0
 _INSTALL_S = 1800.0
+_ROOT_S = 60.0
 _LOOK_S = 0.5
 _FOLDER = re.compile(r"/var/tmp/edgepack-[A-Za-z0-9]{8}")  # noqa: S108 (made by mktemp, mode 0700)
 _UNPACK = (
@@ -86,6 +87,7 @@ class _HostSetup:
         self._shop = shop
         self._ids = ids
         self._tell = tell
+        self._sudo_password: str | None = None
         self._outcome = HostOutcome(host=str(host), result="failed")
 
     async def run(self) -> HostOutcome:
@@ -103,7 +105,8 @@ class _HostSetup:
 
     async def _set_up(self, ssh: Ssh) -> None:
         options = self._options
-        facts = await probe(ssh)
+        self._sudo_password = options.secrets.sudo(host=self._host.name)
+        facts = await probe(ssh, self._sudo_password)
         if facts.python is not None:
             self._know(platform=str(facts.python))
         wrong = shortcomings(facts, needs_systemd=options.start)
@@ -170,9 +173,9 @@ class _HostSetup:
             words.append("--no-start")
         try:
             self._say("installs")
-            done = await ssh.run(*_as_root(facts), *words, timeout_s=_INSTALL_S)
+            done = await self._as_root(ssh, facts, *words, timeout_s=_INSTALL_S)
         finally:
-            await asyncio.shield(ssh.run(*_as_root(facts), "rm", "-rf", place))
+            await asyncio.shield(self._as_root(ssh, facts, "rm", "-rf", place))
         if done.code != 0:
             kind = _ENDED_WITH.get(done.code, InstallError)
             raise kind(_last(done).rpartition(": error: ")[2])
@@ -182,10 +185,10 @@ class _HostSetup:
         """Until the agent says that it reached its broker."""
         self._say("waits for it to come online")
         deadline = time.monotonic() + self._options.timeout_s
-        words = (*_as_root(facts), "/usr/local/bin/edgepack-agent", "status", "--json")
+        words = ("/usr/local/bin/edgepack-agent", "status", "--json")
         status: dict[str, object] = {}
         while True:
-            answer = await ssh.run(*words)
+            answer = await self._as_root(ssh, facts, *words)
             if answer.code == 0:
                 status = _json(answer.stdout)
             if status.get("running") and (status.get("connected") or not config.has_broker):
@@ -201,6 +204,17 @@ class _HostSetup:
                     hint="on it: edgepack-agent doctor; journalctl -u edgepack-agent",
                 )
             await asyncio.sleep(_LOOK_S)
+
+    async def _as_root(
+        self, ssh: Ssh, facts: Facts, *words: str, timeout_s: float = _ROOT_S
+    ) -> Answer:
+        """Run a command as root; sudo's password is never on a command line."""
+        if facts.root == "told" and self._sudo_password is not None:
+            told = f"{self._sudo_password}\n".encode()
+            asking = ("sudo", "-k", "-S", "-p", "")
+            return await ssh.run(*asking, *words, stdin=told, timeout_s=timeout_s)
+        sudo = ("sudo", "-n") if facts.root == "sudo" else ()
+        return await ssh.run(*sudo, *words, timeout_s=timeout_s)
 
     def _know(self, **facts: object) -> None:
         self._outcome = replace(self._outcome, **facts)  # type: ignore[arg-type]
@@ -219,10 +233,6 @@ def _result(
     if changed or (done is not None and "service started" in done):
         return f"reconfigured ({', '.join(changed)})" if changed else "reconfigured"
     return "unchanged"
-
-
-def _as_root(facts: Facts) -> tuple[str, ...]:
-    return ("sudo", "-n") if facts.root == "sudo" else ()
 
 
 def _last(answer: Answer) -> str:
