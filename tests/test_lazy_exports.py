@@ -10,7 +10,13 @@ import pytest
 
 from edgepack.trust.lazy_exports import lazy_exports
 
-PACKAGES = ("edgepack.bundle", "edgepack.runtime", "edgepack.trust", "edgepack.wire")
+PACKAGES = (
+    "edgepack.bundle",
+    "edgepack.monitor",
+    "edgepack.runtime",
+    "edgepack.trust",
+    "edgepack.wire",
+)
 
 
 def checked_imports(package: str) -> set[str]:

@@ -272,6 +272,11 @@ def test_a_stick(workstation, device, keys, tmp_path):
         (["--broker", "mqtt://b"], "name hosts"),
         (["pi@a", "--broker", "mqtt://b", "--platform", "x:3.11"], "--platform goes with"),
         (["--broker", "mqtt://b", "--wheelhouse", "d", "--dry-run"], "--dry-run is for hosts"),
+        (["--broker", "mqtt://b", "--wheelhouse", "d", "--port", "22"], "--port is for hosts"),
+        (
+            ["--broker", "mqtt://b", "--wheelhouse", "d", "--sudo-password-file", "f"],
+            "--sudo-password-file is for hosts",
+        ),
     ],
 )
 def test_what_is_typed_wrong(keys, tmp_path, words, said):

@@ -82,7 +82,7 @@ def measure() -> Figure:
     """Run for some minutes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepack-bench-")))
-        footprint.prepare(folder)
+        footprint.prepare(folder, formats=("onnx",))
         port = stack.enter_context(footprint.broker(folder))
         line = stack.enter_context(relay(port))
         config = footprint.write_config(folder, line.port)

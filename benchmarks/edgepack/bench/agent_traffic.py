@@ -44,7 +44,7 @@ def measure() -> Figure:
     """Count over some minutes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgepack-bench-")))
-        footprint.prepare(folder)
+        footprint.prepare(folder, formats=("onnx",))
         authority = Authority(folder)
         tls_port, plain_port = stack.enter_context(_broker(folder, authority))
         idle = stack.enter_context(relay(tls_port))

@@ -158,8 +158,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("name hosts, or --wheelhouse DIR with --platform")
     if args.platform and args.wheelhouse is None:
         raise UsageError("--platform goes with --wheelhouse; a host is looked at")
-    if args.dry_run and args.wheelhouse is not None:
-        raise UsageError("--dry-run is for hosts: --wheelhouse changes nothing but its folder")
+    if args.wheelhouse is not None:
+        for option in ("dry_run", "port", "identity", "ssh_config", "sudo_password_file"):
+            if getattr(args, option) not in (None, False):
+                shown = option.replace("_", "-")
+                raise UsageError(f"--{shown} is for hosts: --wheelhouse only writes its folder")
     if args.id is not None and (len(args.hosts) > 1 or args.wheelhouse is not None):
         raise UsageError("--id goes with one host: every device has its own")
     if not 1 <= args.jobs <= 256 or args.timeout <= 0:

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -21,6 +20,7 @@ from edgepack.agent.broker_client import make_client
 from edgepack.agent.config import BrokerConfig
 from edgepack.agent.crowding import Crowding
 from edgepack.agent.errors import ConfigError, FetchError
+from edgepack.trust.values import dataclass
 from edgepack.wire.topics import OFFLINE, DeviceTopics
 
 logger = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +41,7 @@ from edgepack.bundle.tar_header import (
     parse_header,
     render_header,
 )
+from edgepack.trust.values import dataclass
 
 BLOB_PREFIX = "blobs/sha256/"
 _MAGIC = slice(257, 262)

@@ -5,7 +5,7 @@ wherever the blobs lie.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from edgepack.bundle.blobs import BlobSource, locate_verified, read_verified, verified_chunks
@@ -33,6 +33,7 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.model_config import check_model_config
 from edgepack.bundle.tar_header import END, member_bytes
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

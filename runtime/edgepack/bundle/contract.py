@@ -5,8 +5,10 @@ Values only. Reading and writing the bundle is `edgepack.bundle.archive`; runnin
 that it does not know, by its name.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from edgepack.trust.values import dataclass
 
 FORMAT_MAJOR = 1
 FORMAT = "1.0"

@@ -2,9 +2,9 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
 
 from edgepack.bundle.errors import DigestError
+from edgepack.trust.values import dataclass
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _PREFIX = "sha256:"

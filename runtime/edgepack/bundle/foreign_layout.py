@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.bundle import media_types
@@ -25,6 +24,7 @@ from edgepack.bundle.manifest import parse_signature_manifest
 from edgepack.bundle.pack import bundle_filename
 from edgepack.bundle.verify import verify_bundle
 from edgepack.trust import Root
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

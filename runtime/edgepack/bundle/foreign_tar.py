@@ -6,7 +6,6 @@ refused. Python's `tarfile` is not used: it follows exactly those headers.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +20,7 @@ from edgepack.bundle.errors import (
 )
 from edgepack.bundle.limits import MAX_BUNDLE_BYTES
 from edgepack.bundle.tar_header import BLOCK_BYTES, member_bytes
+from edgepack.trust.values import dataclass
 
 MAX_FOREIGN_MEMBERS = 16 * 1024
 MAX_EXTENDED_BYTES = 64 * 1024

@@ -1,7 +1,5 @@
 """`oci-layout` and `index.json`: the two documents that say what the blobs are for."""
 
-from dataclasses import dataclass
-
 from edgepack.bundle import media_types
 from edgepack.bundle.descriptor import Descriptor
 from edgepack.bundle.documents import expect, parse_descriptor, parse_object, render_descriptor
@@ -9,6 +7,7 @@ from edgepack.bundle.errors import ManifestError
 from edgepack.bundle.limits import MAX_INDEX_BYTES, MAX_SIGNATURES
 from edgepack.trust import strict_json
 from edgepack.trust.strict_json import JsonValue
+from edgepack.trust.values import dataclass
 
 LAYOUT_NAME = "oci-layout"
 INDEX_NAME = "index.json"

@@ -4,8 +4,6 @@ A manifest is taken as it is: its bytes are bound by its digest, and keys that t
 know are ignored, so that a later writer may add some.
 """
 
-from dataclasses import dataclass
-
 from edgepack.bundle import media_types
 from edgepack.bundle.descriptor import Descriptor, describe
 from edgepack.bundle.documents import (
@@ -26,6 +24,7 @@ from edgepack.bundle.part_path import check_paths
 from edgepack.trust import strict_json
 from edgepack.trust.dsse import MAX_ENVELOPE_BYTES
 from edgepack.trust.strict_json import JsonValue
+from edgepack.trust.values import dataclass
 
 CONTRACT_PATH = "contract.json"
 EMPTY_DOCUMENT = b"{}"

@@ -5,7 +5,6 @@ can.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from edgepack.bundle.archive import BLOB_PREFIX, check_layout, check_member_name
 from edgepack.bundle.errors import (
@@ -16,6 +15,7 @@ from edgepack.bundle.errors import (
 from edgepack.bundle.index import INDEX_NAME, LAYOUT_NAME
 from edgepack.bundle.limits import MAX_INDEX_BYTES
 from edgepack.bundle.tar_header import BLOCK_BYTES, END, padding_bytes, parse_header
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from edgepack.bundle import media_types
@@ -21,6 +21,7 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.model_config import render_model_config
 from edgepack.bundle.part_path import check_paths
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,11 @@ Values only. Reading them is `edgepack.bundle.pre_codec`, what a step does to a 
 `edgepack.bundle.pre_shapes`, and doing it is `edgepack.runtime.preprocess`.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 from edgepack.bundle.contract import Datatype
+from edgepack.trust.values import dataclass
 
 FEATURE: Final = "pre"
 

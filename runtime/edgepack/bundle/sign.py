@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.bundle.archive import open_bundle, write_archive
@@ -17,6 +16,7 @@ from edgepack.bundle.manifest import (
 from edgepack.bundle.pack import MemoryBlobs
 from edgepack.bundle.statement import MAX_SEQUENCE, Statement, render_statement
 from edgepack.trust import STATEMENT_PAYLOAD_TYPE, PrivateKey, dsse
+from edgepack.trust.values import dataclass
 
 
 def sign_bundle(path: str | os.PathLike[str], key: PrivateKey, *, sequence: int) -> None:

@@ -3,8 +3,6 @@
 The predicate says under which name and version it is released, and in which sequence.
 """
 
-from dataclasses import dataclass
-
 from edgepack.bundle.contract_rules import is_name, is_version
 from edgepack.bundle.descriptor import is_digest
 from edgepack.bundle.documents import parse_object
@@ -12,6 +10,7 @@ from edgepack.bundle.errors import ManifestError
 from edgepack.trust import strict_json
 from edgepack.trust.dsse import MAX_ENVELOPE_BYTES
 from edgepack.trust.strict_json import JsonValue
+from edgepack.trust.values import dataclass
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:edgepack:release:v1"

@@ -6,7 +6,6 @@ it was made for; it checks that numbers are finite and text is text, and nothing
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from edgepack.runtime.engine import Binding, Session
 from edgepack.runtime.inputs import check_finite
 from edgepack.runtime.labels import Labeller
 from edgepack.runtime.tensors import DTYPES, Array
+from edgepack.trust.values import dataclass
 
 Shape: TypeAlias = tuple[int, ...]
 Call: TypeAlias = Callable[[Any], dict[str, Array]]  # takes an Array or a Sequence of them

@@ -7,7 +7,7 @@ believed before it is checked against the file. Matching rows to a model's input
 """
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgepack.runtime.dataset_numpy import read_npy, read_npz
 from edgepack.runtime.dataset_parquet import read_parquet
 from edgepack.runtime.dataset_truth import take_truths
 from edgepack.runtime.errors import DatasetError
+from edgepack.trust.values import dataclass
 
 MAX_FILE_BYTES = 2**31
 TRUTH_KEYS = ("y", "Y", "label", "labels", "target")

@@ -18,7 +18,6 @@ What is inferred, and nothing else:
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.runtime.errors import DatasetError
+from edgepack.trust.values import dataclass
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "<na>"})
 MAX_COLUMNS = 65_536

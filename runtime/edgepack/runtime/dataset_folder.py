@@ -7,7 +7,6 @@ folder gives the same rows and the same digest on every machine. Hidden files ar
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.runtime.errors import DatasetError
+from edgepack.trust.values import dataclass
 
 MAX_FILES: Final = 100_000
 MAX_ONE_FILE_BYTES: Final = 1 << 28

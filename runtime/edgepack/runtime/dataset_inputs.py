@@ -5,7 +5,6 @@ By name where both sides have names, otherwise by order; the two are never mixed
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from edgepack.bundle.contract import Contract, Datatype, TensorSpec
 from edgepack.runtime.dataset import Array, Dataset, read_dataset
 from edgepack.runtime.errors import DatasetError
 from edgepack.runtime.tensors import DTYPES
+from edgepack.trust.values import dataclass
 
 _MAX_NAMES_SHOWN = 8
 

@@ -1,13 +1,13 @@
 """Takes the columns of the true answers out of what was read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgepack.runtime.errors import DatasetError
+from edgepack.trust.values import dataclass
 
 _MAX_NAMES_SHOWN = 8
 

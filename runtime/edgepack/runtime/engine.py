@@ -5,13 +5,13 @@ contract suite in tests/runtime/test_runtime_engine_contract.py says what it mus
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from edgepack.bundle.contract import Variant
 from edgepack.runtime.options import SessionOptions
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ name, as "64,1".
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from edgepack.runtime.tensors import (
     fits,
     strings,
 )
+from edgepack.trust.values import dataclass
 
 _WHAT = "golden samples"
 _TRUTH = "truth"

@@ -2,8 +2,9 @@
 
 import contextlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
+
+from edgepack.trust.values import dataclass
 
 _FIELDS = re.compile(r"^(VmHWM|VmRSS|RssAnon|RssFile|VmData):\s+([0-9]+) kB$", re.MULTILINE)
 _LARGEST_BYTES = 64 * 1024

@@ -1,6 +1,6 @@
 """How a session runs on its device."""
 
-from dataclasses import dataclass
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

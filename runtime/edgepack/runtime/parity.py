@@ -14,7 +14,6 @@ Truth, where known, adds figures and never decides: whoever made the original ac
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -32,6 +31,7 @@ from edgepack.runtime.figures import (
     sqnr_db,
 )
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
 
 FLOAT_PRECISIONS: Final = frozenset({"fp32", "fp64"})
 _LABEL_TASKS: Final = frozenset({Task.CLASSIFICATION, Task.OUTLIER, Task.CLUSTERING})

@@ -1,7 +1,6 @@
 """Does this device run the model as the original did? Golden samples in, a verdict out."""
 
 import math
-from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import Final
 
@@ -13,6 +12,7 @@ from edgepack.runtime.golden import Golden
 from edgepack.runtime.model import Model
 from edgepack.runtime.parity import Comparison, compare
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
 
 SINGLE_ROWS: Final = 32
 _FALSE_REJECTION_RATE: Final = 1e-3

@@ -3,11 +3,11 @@
 Field numbers are those of TFLite's schema, version 3.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 from edgepack.bundle.contract import Datatype
 from edgepack.runtime.flatbuffer import DamagedFileError, Reader, Table
+from edgepack.trust.values import dataclass
 
 IDENTIFIER: Final = b"TFL3"
 _VERSION: Final = 3

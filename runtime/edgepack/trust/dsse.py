@@ -8,11 +8,11 @@ specification, base64 is taken in the standard alphabet only and in its one cano
 import base64
 import binascii
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from edgepack.trust import strict_json
 from edgepack.trust.errors import DocumentError, SignatureError
 from edgepack.trust.keys import PrivateKey, PublicKey
+from edgepack.trust.values import dataclass
 
 MAX_ENVELOPE_BYTES = 64 * 1024
 MAX_SIGNATURES = 16

@@ -2,13 +2,13 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.trust.errors import KeyFileError
 from edgepack.trust.key_files import write_new
 from edgepack.trust.keys import PrivateKey
 from edgepack.trust.root import DEPLOY, RELEASE, ROLES, ROOT, Role, Root, sign_root
+from edgepack.trust.values import dataclass
 
 ROOT_FILE = "root.json"
 

@@ -7,7 +7,6 @@ made for: nothing is ever deleted.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.trust.errors import KeyFileError, RootError
@@ -17,6 +16,7 @@ from edgepack.trust.keys import PrivateKey
 from edgepack.trust.root import Root
 from edgepack.trust.root_chain import chain_file
 from edgepack.trust.root_document import MAX_ROOT_BYTES, ROLES
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

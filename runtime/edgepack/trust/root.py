@@ -15,7 +15,7 @@ has no clock, goes on serving.
 import fnmatch
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from edgepack.trust import dsse
@@ -37,6 +37,7 @@ from edgepack.trust.root_document import (
     render_document,
     used_keys,
 )
+from edgepack.trust.values import dataclass
 
 __all__ = ["DEPLOY", "RELEASE", "ROLES", "ROOT", "Role", "Root", "sign_root"]
 

@@ -5,13 +5,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from edgepack.trust import dsse, strict_json
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError, RootError
 from edgepack.trust.keys import PUBLIC_KEY_BYTES, PublicKey
 from edgepack.trust.payload_types import ROOT_PAYLOAD_TYPE
+from edgepack.trust.values import dataclass
 
 ROOT = "root"
 RELEASE = "release"

@@ -5,7 +5,7 @@ the next, and signed by each. Files and keys are the command line's.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from edgepack.trust import dsse
 from edgepack.trust.errors import RootError
@@ -23,6 +23,7 @@ from edgepack.trust.root_document import (
     render_document,
     used_keys,
 )
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,12 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import check_id, check_prefix
 

@@ -5,11 +5,11 @@ has put there, or ask for figures more often within bounds, and nothing more.
 """
 
 import re
-from dataclasses import dataclass
 
 from edgepack.trust.decode import decode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id
 

@@ -5,12 +5,12 @@ deciding what to do about it is `edgepack.agent.install.reconcile`.
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_CONTROL_BYTES, check_id, check_prefix
 

@@ -5,8 +5,8 @@ is the device's.
 """
 
 import re
-from dataclasses import dataclass
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.messages import parse_flat
 from edgepack.wire.open_inference import (

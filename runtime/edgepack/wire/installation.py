@@ -4,8 +4,9 @@ Several versions of the agent lie side by side, each in an environment of its ow
 the link `current` names the one that runs, so that a switch is one rename.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from edgepack.trust.values import dataclass
 
 USER = "edgepack"  # and the group
 UNIT_NAME = "edgepack-agent.service"

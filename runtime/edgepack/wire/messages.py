@@ -7,12 +7,13 @@ out: NaN is never written.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue, parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.topics import MAX_REPORT_BYTES, MAX_REQUEST_BYTES
 

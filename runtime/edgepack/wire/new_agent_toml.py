@@ -6,8 +6,10 @@ It says what somebody said, and where HTTP is served; nothing else that has a de
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from edgepack.trust.values import dataclass
 
 DEFAULT_HTTP: Final = "127.0.0.1:8080"
 

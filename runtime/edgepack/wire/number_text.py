@@ -7,11 +7,11 @@ become can do better. Here they are only found; parsing them is left to others.
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue, parse
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 LONG_BYTES: Final = 16 * 1024  # from here on a list is worth a parser of its own

@@ -10,11 +10,12 @@ numpy. Where the extension stands: docs/serving.md.
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue, parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.number_text import NumberText, take_out, taken
 

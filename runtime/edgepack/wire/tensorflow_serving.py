@@ -8,11 +8,11 @@ and `regress` are NOT here: a bundle has one signature.
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import JsonValue, parse
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 DEFAULT_SIGNATURE: Final = "serving_default"

@@ -5,8 +5,8 @@ module builds and takes apart names; it does NOT connect to anything.
 """
 
 import re
-from dataclasses import dataclass
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 DEFAULT_PREFIX = "edgepack/v1"

@@ -9,7 +9,6 @@ is not looked at.
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from edgepack.trust.key_files import read_small, replace_file
 from edgepack.trust.payload_types import WHEELHOUSE_PAYLOAD_TYPE
 from edgepack.trust.root_document import RELEASE
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WheelhouseError
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What is known about this device's models, from the running agent or from its state folder."""
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from edgepack.agent.commands.asking import ask_patiently
@@ -12,6 +12,7 @@ from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.spare import DATABASE
 from edgepack.agent.report.models import reported_models
 from edgepack.trust.decode import encode
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,8 @@
 import argparse
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from edgepack.trust.values import dataclass
 
 AddArguments = Callable[[argparse.ArgumentParser], None]
 Run = Callable[[argparse.Namespace], int]

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import tomllib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from edgepack.agent.config import actions, inputs
@@ -38,6 +38,7 @@ from edgepack.agent.config.sections import (
 from edgepack.agent.errors import ConfigError
 from edgepack.trust.decode import decode
 from edgepack.trust.errors import DocumentError
+from edgepack.trust.values import dataclass
 from edgepack.wire.topics import DEFAULT_PREFIX
 
 __all__ = [

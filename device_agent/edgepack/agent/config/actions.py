@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -11,6 +11,7 @@ from edgepack.agent.config.inputs import absolute_broker
 from edgepack.agent.errors import ConfigError
 from edgepack.trust.decode import encode
 from edgepack.trust.strict_json import render
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.filters import check_topic
 from edgepack.wire.topics import check_id

@@ -1,10 +1,10 @@
 """Where the broker is, in agent.toml's `[broker]`."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edgepack.agent.errors import ConfigError
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

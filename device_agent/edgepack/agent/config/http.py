@@ -1,10 +1,10 @@
 """Serving over HTTP, in agent.toml's `[http]`."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.agent.errors import ConfigError
+from edgepack.trust.values import dataclass
 
 _MAX_PORT = 65_535
 _MAX_SOCKET_PATH_BYTES = 107

@@ -1,10 +1,11 @@
 """What feeds a model: agent.toml's `[[input]]`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from edgepack.agent.config.broker import BrokerConfig
+from edgepack.trust.values import dataclass
 
 
 class Missing(StrEnum):

@@ -1,6 +1,6 @@
 """Reports that wait for the broker, in agent.toml's `[outbox]`."""
 
-from dataclasses import dataclass
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,9 @@
 """The sections of agent.toml that hold nothing but settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
+
+from edgepack.trust.values import dataclass
 
 
 class Publish(StrEnum):

@@ -1,7 +1,8 @@
 """What a check found."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from edgepack.trust.values import dataclass
 
 
 class Level(StrEnum):

@@ -1,7 +1,7 @@
 """What all checks look at, read once."""
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from edgepack.agent.install.desires import remembered
 from edgepack.agent.install.journal import Journal
 from edgepack.agent.install.slot import Installed
 from edgepack.agent.install.spare import DATABASE
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import Desired
 from edgepack.wire.installation import Installation
 

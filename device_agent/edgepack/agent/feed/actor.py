@@ -8,7 +8,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from edgepack.agent.config.actions import ActionConfig, ResetConfig
@@ -20,6 +19,7 @@ from edgepack.agent.link import Link
 from edgepack.agent.serve.inference import Prediction
 from edgepack.agent.serve.policy import prediction_fields
 from edgepack.bundle.contract import Contract
+from edgepack.trust.values import dataclass
 from edgepack.wire.topics import DeviceTopics
 
 logger = logging.getLogger(__name__)

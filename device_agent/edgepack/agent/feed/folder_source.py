@@ -12,7 +12,6 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from edgepack.agent.feed.mapping import Sample
 from edgepack.bundle.contract import Contract
 from edgepack.runtime.errors import DatasetError
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ input; messages that share a wildcard's meaning (one press of many) are a stream
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ from edgepack.agent.serve.requests import to_inputs
 from edgepack.runtime import InputError
 from edgepack.runtime.tensors import DTYPES, Array
 from edgepack.trust.strict_json import JsonValue
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.filters import match, wildcards
 from edgepack.wire.json_path import MISSING, look_up, parse_path

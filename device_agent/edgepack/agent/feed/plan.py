@@ -5,11 +5,11 @@ first message comes.
 """
 
 import math
-from dataclasses import dataclass
 
 from edgepack.agent.config.inputs import FeatureConfig, InputConfig, Missing, WindowConfig
 from edgepack.agent.feed.errors import MismatchError
 from edgepack.bundle.contract import Contract, Datatype, Nonfinite, TensorSpec
+from edgepack.trust.values import dataclass
 from edgepack.wire.json_path import JsonPath, parse_path
 
 _SHOWN = 5

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from edgepack.agent.errors import StoreError
 from edgepack.agent.install.slot import Slot
+from edgepack.trust.values import dataclass
 from edgepack.wire.audit import AuditEvent, payload_hash, render_event
 
 SCHEMA = """

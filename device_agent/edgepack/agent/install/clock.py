@@ -9,11 +9,11 @@ nothing: the install goes on, and what could not be checked is said. Durations n
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from edgepack.agent.install.journal import Journal
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import Desired
 
 RELEASED_S = 1_735_689_600  # 2025-01-01: no edgepack existed before

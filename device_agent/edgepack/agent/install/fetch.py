@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.agent.errors import FetchError, RejectedError
@@ -26,6 +25,7 @@ from edgepack.bundle.documents import check_document_size
 from edgepack.bundle.errors import UnsupportedError
 from edgepack.bundle.limits import MAX_MANIFEST_BYTES
 from edgepack.bundle.manifest import parse_manifest
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import BlobRef, DesiredModel
 
 logger = logging.getLogger(__name__)

@@ -1,9 +1,10 @@
 """What child processes find out: the values that `worker.py` gives back. No I/O."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from edgepack.agent.install.journal import Stored
 from edgepack.runtime.options import SessionOptions
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from edgepack.agent.install.slot import Slot
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

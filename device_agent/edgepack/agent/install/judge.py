@@ -11,11 +11,11 @@ It does NOT count, wait or roll back; that is `probation.py`.
 """
 
 import math
-from dataclasses import dataclass
 from enum import StrEnum
 
 from edgepack.agent.config import ProbationConfig
 from edgepack.monitor.quality import wilson_interval
+from edgepack.trust.values import dataclass
 
 # Looking after every answer finds something "significant" sooner or later: before the end only
 # the overwhelming counts.

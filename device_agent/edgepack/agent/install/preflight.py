@@ -5,10 +5,11 @@ the self-test's.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from edgepack.bundle.contract import Contract, Variant
 from edgepack.runtime.engine import Abilities
+from edgepack.trust.values import dataclass
 
 HEADROOM_BYTES = 16 * 1024 * 1024
 HEADROOM_SHARE = 0.02  # of the bundle's missing bytes: folders, the journal

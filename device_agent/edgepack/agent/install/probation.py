@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.config import ProbationConfig
@@ -19,6 +19,7 @@ from edgepack.agent.install.recover import rolled_back, serve_or_roll_back
 from edgepack.agent.install.serving import Serving
 from edgepack.agent.install.slot import Slot
 from edgepack.agent.install.slots import Slots
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

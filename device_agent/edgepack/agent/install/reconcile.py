@@ -4,11 +4,11 @@ Pure: no disk, no clock, no network. What comes out is carried out by `apply`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from edgepack.agent.config import ProbationConfig
 from edgepack.agent.install.slot import Slot, shadow_key
 from edgepack.agent.install.tries import recent_failures
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import Desired, DesiredModel, Mode
 
 _DEFAULT_LIMITS = ProbationConfig()

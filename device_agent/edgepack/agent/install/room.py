@@ -1,9 +1,9 @@
 """Room on the disk that fetches under way still need, so that two of them do not share it. Pure."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from edgepack.agent.install.preflight import Need
+from edgepack.trust.values import dataclass
 
 
 class Written(Protocol):

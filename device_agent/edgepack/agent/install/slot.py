@@ -1,12 +1,13 @@
 """What the agent remembers of one model, and how each step changes it. Pure values."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from edgepack.agent.install.judge import Figures
 from edgepack.agent.install.transitions import IN_PROGRESS, Phase, Step, after
 from edgepack.agent.install.tries import Failures, with_failure
 from edgepack.runtime.options import SessionOptions
+from edgepack.trust.values import dataclass
 from edgepack.wire.messages import Release, ReportedModel
 
 MAX_UNCLEAN_EXITS = 2

@@ -9,7 +9,7 @@ is nothing to install by.
 import contextlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from edgepack.agent.disk import fsync_folder, storage_error, write_durably
@@ -22,6 +22,7 @@ from edgepack.agent.install.transitions import Phase
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

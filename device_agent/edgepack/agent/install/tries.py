@@ -8,9 +8,8 @@ Pure: the clock comes from the caller. A clock that jumps back makes failures yo
 only delays the next try; a person can always clear them.
 """
 
-from dataclasses import dataclass
-
 from edgepack.agent.config import MAX_ATTEMPTS
+from edgepack.trust.values import dataclass
 
 _DIGESTS_KEPT = 8
 

@@ -10,7 +10,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from edgepack.agent.config import AgentConfig, broker_address, read_password
 from edgepack.agent.errors import FetchError
 from edgepack.agent.install.journal import Journal
+from edgepack.trust.values import dataclass
 from edgepack.wire.audit import PLACES, place_of
 from edgepack.wire.topics import DeviceTopics
 

@@ -9,11 +9,11 @@ asks for more with a lease (`in/cmd/watch`), which ends by itself.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from edgepack.agent.config import MetricsConfig
 from edgepack.agent.serve.registry import Registry
+from edgepack.trust.values import dataclass
 from edgepack.wire.commands import parse_watch
 from edgepack.wire.messages import Scalar
 

@@ -15,12 +15,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
 
 from edgepack.agent.errors import StoreError
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,7 @@ to its own topic. What is read there that it did not say itself, another one sai
 before (the device was installed anew), or one that is here now (an id given twice, a copied disk).
 """
 
-from dataclasses import dataclass
-
+from edgepack.trust.values import dataclass
 from edgepack.wire.messages import Info
 
 _ANSWERS, _ANSWER_INTERVAL_S = 3, 60.0

@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.agent.config import AgentConfig
 from edgepack.agent.errors import FetchError, StoreError
@@ -26,7 +26,6 @@ from edgepack.agent.report.resources import Resources
 from edgepack.agent.report.sender import Sender
 from edgepack.agent.report.transitions import slot_events
 from edgepack.agent.serve.registry import Registry
-from edgepack.monitor.drift import DriftResult
 from edgepack.wire.desired import Desired
 from edgepack.wire.messages import (
     Reported,
@@ -36,6 +35,9 @@ from edgepack.wire.messages import (
     render_reported,
 )
 from edgepack.wire.topics import ONLINE, DeviceTopics
+
+if TYPE_CHECKING:
+    from edgepack.monitor.drift import DriftResult
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +166,7 @@ class Publisher:
         self._root_version = version
         self._stale.set()
 
-    def drifted(self, name: str, result: DriftResult) -> None:
+    def drifted(self, name: str, result: "DriftResult") -> None:
         """Inputs completed a window."""
         if not result.alarm:
             return

@@ -7,9 +7,9 @@ Raspberry Pi, a PC and a container can be tried anywhere.
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.messages import Scalar
 
 _MAX_BYTES = 64 * 1024

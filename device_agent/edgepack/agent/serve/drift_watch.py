@@ -6,13 +6,15 @@ looked at soon, whether more comes or not.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from edgepack.agent.serve.served import ServedModel
-from edgepack.monitor.drift import DriftResult
 from edgepack.runtime.tensors import Array
+
+if TYPE_CHECKING:
+    from edgepack.monitor.drift import DriftResult
 
 _MOST_REQUESTS: Final = 16
 _MOST_BYTES: Final = 16 * 1024  # of one request that may wait: images are looked at right away
@@ -26,7 +28,7 @@ class DriftWatch:
         drifted: Called with the model's name when inputs completed a window.
     """
 
-    def __init__(self, drifted: Callable[[str, DriftResult], None]) -> None:
+    def __init__(self, drifted: "Callable[[str, DriftResult], None]") -> None:
         self._drifted = drifted
         self._waiting: dict[ServedModel, list[Mapping[str, Array]]] = {}
         self._timer: asyncio.TimerHandle | None = None

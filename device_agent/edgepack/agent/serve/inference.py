@@ -8,7 +8,7 @@ challenger, policies, actions) runs after whoever asked has it.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgepack.agent.errors import BusyError, UnknownModelError
 from edgepack.agent.serve.drift_watch import DriftWatch
@@ -17,9 +17,12 @@ from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.requests import Answer
 from edgepack.agent.serve.served import ServedModel
 from edgepack.bundle.contract import Contract
-from edgepack.monitor.drift import DriftResult
 from edgepack.runtime import EngineError, InputError
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
+
+if TYPE_CHECKING:
+    from edgepack.monitor.drift import DriftResult
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ class Inference:
     """
 
     def __init__(
-        self, registry: Registry, *, pending: int, drifted: Callable[[str, DriftResult], None]
+        self, registry: Registry, *, pending: int, drifted: "Callable[[str, DriftResult], None]"
     ) -> None:
         self._registry = registry
         self._pending = pending

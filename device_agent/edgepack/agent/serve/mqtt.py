@@ -7,7 +7,6 @@ one on `out/prediction/<model>`. Requests are bounded; inference never runs on t
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 
 from edgepack.agent.errors import BusyError, FetchError, UnknownModelError
@@ -16,6 +15,7 @@ from edgepack.agent.serve.inference import Inference, Prediction
 from edgepack.agent.serve.policy import render_prediction
 from edgepack.agent.serve.requests import to_inputs, to_tensors
 from edgepack.runtime import EngineError, InputError
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.infer import parse_request, parse_truth
 from edgepack.wire.messages import render_flat

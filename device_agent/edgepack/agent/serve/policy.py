@@ -10,12 +10,12 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from edgepack.agent.config import PredictionRule, PredictionsConfig, Publish
 from edgepack.agent.serve.inference import Prediction
 from edgepack.agent.serve.requests import Answer
+from edgepack.trust.values import dataclass
 from edgepack.wire.messages import Scalar, render_flat
 
 _MAX_SOURCES: Final = 1024

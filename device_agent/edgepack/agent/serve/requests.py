@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from edgepack.runtime.errors import InputError
 from edgepack.runtime.parity import several_labels_of
 from edgepack.runtime.tensors import Array, fits
 from edgepack.trust.strict_json import JsonValue
+from edgepack.trust.values import dataclass
 from edgepack.wire.messages import Scalar
 from edgepack.wire.open_inference import InferRequest, WireTensor
 

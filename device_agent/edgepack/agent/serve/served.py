@@ -17,7 +17,7 @@ from edgepack.agent.serve.marks import Mark
 from edgepack.agent.serve.pace import Pace
 from edgepack.agent.serve.requests import Answer, to_answer
 from edgepack.bundle.contract import Contract, Task
-from edgepack.monitor import DriftDetector, DriftResult, LatencyHistogram
+from edgepack.monitor.latency import LatencyHistogram
 from edgepack.monitor.quality import ClassificationQuality, RegressionQuality, TruthJoiner
 from edgepack.runtime import EngineError, InputError, Model
 from edgepack.runtime.tensors import Array
@@ -25,7 +25,7 @@ from edgepack.wire.infer import Truth
 from edgepack.wire.messages import Scalar
 
 if TYPE_CHECKING:
-    from edgepack.monitor import DriftDetector, DriftResult
+    from edgepack.monitor.drift import DriftDetector, DriftResult
 
 logger = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ metadata. Both ends are this agent's own.
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 
 from edgepack.runtime import safetensors
 from edgepack.runtime.tensors import Array
+from edgepack.trust.values import dataclass
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024

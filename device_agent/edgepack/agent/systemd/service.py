@@ -8,9 +8,9 @@ import asyncio
 import faulthandler
 import logging
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
 
 from edgepack.agent.systemd.notify import Notifier
+from edgepack.trust.values import dataclass
 
 logger = logging.getLogger(__name__)
 

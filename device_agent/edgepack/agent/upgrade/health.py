@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from edgepack.agent.control import ask
 from edgepack.agent.errors import StoreError
 from edgepack.trust.errors import KeyFileError
 from edgepack.trust.key_files import read_small
+from edgepack.trust.values import dataclass
 
 EVIDENCE = "release-healthy"  # in the state folder: the release that ran well for a while
 EVIDENCE_AFTER_S = 60.0

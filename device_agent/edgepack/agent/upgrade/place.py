@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.agent.disk import fsync_folder, storage_error, write_durably
@@ -20,6 +19,7 @@ from edgepack.agent.errors import UpgradeError
 from edgepack.trust.decode import decode, encode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse, render
+from edgepack.trust.values import dataclass
 from edgepack.wire.installation import Installation
 
 _COMPLETE = ".complete"

@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edgepack.agent.config import AgentConfig
 from edgepack.agent.disk import storage_error
 from edgepack.agent.errors import UpgradeError
 from edgepack.agent.upgrade.place import DATABASES, Place
+from edgepack.trust.values import dataclass
 
 _TIMEOUT_S = 600.0
 _SHOWN = 500

@@ -10,7 +10,7 @@ stays only if it had run well for a minute, else the old one is back.
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.agent.config import AgentConfig
@@ -27,6 +27,7 @@ from edgepack.agent.upgrade.health import (
 from edgepack.agent.upgrade.place import Attempt, Place
 from edgepack.agent.upgrade.selfcheck import ask_release
 from edgepack.agent.upgrade.service import Service, unit_of, write_unit
+from edgepack.trust.values import dataclass
 from edgepack.wire.wheelhouse import Wheelhouse, open_wheelhouse, render_wheelhouse
 
 logger = logging.getLogger(__name__)

@@ -1,10 +1,11 @@
 """What a contest is asked and what it answers. Plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from edgepack.runtime.options import SessionOptions
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

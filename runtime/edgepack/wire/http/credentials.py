@@ -7,12 +7,13 @@ values show as dots.
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from edgepack.trust.decode import decode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 _MAX_BYTES = 256 * 1024

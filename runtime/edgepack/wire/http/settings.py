@@ -1,6 +1,6 @@
 """How the client reaches servers. Values only."""
 
-from dataclasses import dataclass
+from edgepack.trust.values import dataclass
 
 USER_AGENT = "edgepack"
 

@@ -2,9 +2,9 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 _PORTS = {"http": 80, "https": 443}

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 from edgepack.wire.http.url import HttpUrl, parse_url
 

@@ -1,8 +1,8 @@
 """`oci://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`: names of bundles in registries. Pure."""
 
 import re
-from dataclasses import dataclass
 
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 SCHEME = "oci://"

@@ -2,11 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from edgepack.trust.decode import decode
 from edgepack.trust.errors import DocumentError
 from edgepack.trust.strict_json import parse
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import TransferError, UnauthorizedError, WireError
 from edgepack.wire.http.client import Body, HttpClient, Response
 from edgepack.wire.http.credentials import Credentials

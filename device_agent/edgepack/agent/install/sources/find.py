@@ -1,6 +1,5 @@
 """From a source's name to the source. What speaks HTTP is imported here, when it is needed."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from edgepack.agent.errors import FetchError
 from edgepack.agent.install.sources.mqtt import MqttSource, Retained
 from edgepack.agent.install.sources.source import Source
 from edgepack.agent.install.sources.thread import ThreadSource
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import DesiredModel
 from edgepack.wire.errors import WireError
 from edgepack.wire.throttle import Throttle

@@ -5,10 +5,10 @@ signature is checked when all of it is there.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from edgepack.agent.install.landing import Landing
+from edgepack.trust.values import dataclass
 from edgepack.wire.desired import BlobRef
 
 

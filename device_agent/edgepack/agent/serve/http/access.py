@@ -2,9 +2,9 @@
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from edgepack.agent.serve.http.messages import Head, HttpError
+from edgepack.trust.values import dataclass
 
 _CHALLENGE = ((b"WWW-Authenticate", b'Bearer realm="edgepack"'),)
 

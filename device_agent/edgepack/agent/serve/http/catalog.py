@@ -1,11 +1,11 @@
 """Which models there are, and which of them answer."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from edgepack.agent.serve.http.messages import HttpError
 from edgepack.agent.serve.registry import Registry
 from edgepack.agent.serve.served import ServedModel
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """How much of a caller the server puts up with."""
 
-from dataclasses import dataclass
+from edgepack.trust.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
 """A request and its answer over HTTP, as values; and the error that is an answer."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeAlias
 
 from edgepack.trust.strict_json import JsonValue, render
+from edgepack.trust.values import dataclass
 
 JSON = b"application/json"
 OCTETS = b"application/octet-stream"

@@ -6,12 +6,12 @@ HTTP/1.1, a request that came in one piece, a connection that stays open.
 """
 
 import functools
-from dataclasses import dataclass
 from typing import Final
 
 import h11
 
 from edgepack.agent.serve.http.messages import Head
+from edgepack.trust.values import dataclass
 
 _END: Final = b"\r\n\r\n"
 _LONGEST_BYTES: Final = 2048  # of a head that is remembered

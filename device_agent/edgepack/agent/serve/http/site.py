@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 from urllib.parse import unquote
@@ -13,6 +12,7 @@ from edgepack.agent.serve.http.bodies import check_body
 from edgepack.agent.serve.http.messages import Answerer, Head, HttpError, Request, Response
 from edgepack.runtime import InputError
 from edgepack.trust.errors import DocumentError, EdgepackError
+from edgepack.trust.values import dataclass
 from edgepack.wire.errors import WireError
 
 logger = logging.getLogger(__name__)
