@@ -26,13 +26,13 @@ from edgepack.wire.topics import DEFAULT_PREFIX, DeviceTopics
 LARGEST_LOSS: Final = 0.0
 
 _DEVICE: Final = "bench"
-_SOAK_S: Final = 240.0
-_WARM_S: Final = 60.0
+_SOAK_S: Final = 600.0
+_WARM_S: Final = 300.0  # by then each bounded memory is full
 _INTERVAL_S: Final = 0.2
-_ASK_EVERY_S: Final = 0.05
+_ASK_EVERY_S: Final = 0.02
 _SAMPLE_S: Final = 1.0
 _UP_S, _DOWN_S = (2.0, 8.0), (0.5, 4.0)
-_DRAIN_S: Final = 60.0
+_DRAIN_S: Final = 600.0
 
 
 class Listener:
