@@ -40,6 +40,10 @@ REQUESTS = (
     b"POST /quick HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n0\r\n\r\n",
     b"nonsense\r\n\r\n",
 )
+# A head that ends in bare line feeds, with the usual end of a head in its body, and the first bytes
+# of a request behind it: cut at the wrong end the lengths would be right.
+BARE = b"POST /quick HTTP/1.1\r\nHost: x\r\nContent-Length: 4\n\n" + b"\r\n\r\n" + b"GET "
+BARE_REST = b"/quick HTTP/1.1\r\nHost: x\r\n\r\n"
 
 EVENTS = ("pause_writing", "resume_writing", "leave")
 
@@ -166,6 +170,7 @@ PIECES = st.one_of(
 @example(
     pieces=[*[QUICK] * 6, request("/slow", b"one"), QUICK, request("/slow", b"one")], ends=False
 )
+@example(pieces=[QUICK, None, *[BARE, None, BARE_REST, None] * 3], ends=False)
 def test_nobody_can_tell_whether_a_head_was_known(pieces, ends):
     """With and without the memory the same is sent, byte by byte."""
     pieces = [*pieces, "eof"] if ends else pieces

@@ -59,7 +59,7 @@ class Dialogue:
     def heard(self, head: Head, body_bytes: int) -> None:
         """A request is all there."""
         piece, self._piece = self._piece, b""  # what follows in h11 is another request
-        if piece and self._http.their_state is h11.DONE:
+        if piece and self._http.their_state is h11.DONE and not self._http.trailing_data[0]:
             self._known.learn(piece, head, body_bytes)
 
     @property
