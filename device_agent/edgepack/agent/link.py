@@ -109,10 +109,10 @@ class Link:
                 _stop_if_cancelled()  # aiomqtt's goodbye failed
                 if self._falls_back(exc):
                     continue
+                if self.connected.is_set():
+                    backoff.reset()
                 if self._is_crowded_out():
                     at_least_s = _CROWDED_DELAY_S
-                elif self.connected.is_set():
-                    backoff.reset()
                 logger.warning("broker.lost error=%s", exc)
             # a certificate or password file that is missing now may be there later
             except (OSError, ConfigError) as exc:
