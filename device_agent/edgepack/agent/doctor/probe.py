@@ -125,7 +125,7 @@ class _Client:
         return self._code
 
     def look(self, filters: Sequence[str]) -> None:
-        """Subscribe to what the device reads, and write what its status is already."""
+        """Subscribe to what the device reads, and write what its status is already, or nothing."""
         own = self._topics
         topics = () if own is None else (own.desired, own.info, own.status)
         numbers = {}
@@ -141,10 +141,12 @@ class _Client:
             return
         self._wait(lambda: self._status is not None and self._seen.desired, _RETAINED_S)
         self._wait(lambda: self._status is not None, _ECHO_S)
-        if self._status is None or own.status in self._seen.denied:
+        if own.status in self._seen.denied:
             return
         before = self._status_echoes
-        self.paho.publish(own.status, self._status, qos=1)
+        # Where nothing stands it may be because nothing may be written: an empty message, which
+        # the broker does not keep, tells.
+        self.paho.publish(own.status, self._status or b"", qos=1)
         self._seen.echoed = self._wait(lambda: self._status_echoes > before, _ECHO_S)
 
     def close(self) -> None:
