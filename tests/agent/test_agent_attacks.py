@@ -86,6 +86,8 @@ def test_rollback(tmp_path, authority):
         assert 20 == slot.floor
         device.deliver(first)
         await device.refuses("generation must be above 2, got 1 (a replay?)")
+        device.deliver(signed(desired(old, generation=2), authority.keys[DEPLOY]))
+        await device.refuses("generation must be above 2, got 2 (a replay?)")
         device.deliver(signed(desired(old, generation=3), authority.keys[DEPLOY]))
         slot = await device.phase("rejected", old.digest)
         assert ("below_floor", new.digest) == (slot.reason, slot.active.digest)

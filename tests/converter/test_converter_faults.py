@@ -20,6 +20,7 @@ from converter_models import Table, fit_and_save, save
 from sklearn.linear_model import LogisticRegression
 
 from edgepack.converter import ConvertError, ConvertRequest, convert
+from edgepack.converter.output import check_output
 from edgepack.trust.errors import EdgepackError
 
 MODEL_OR_DATA, USAGE, TOLERANCE, DISK = 3, 2, 6, 9
@@ -146,6 +147,10 @@ DATA = {
     "text for a number": (
         frame_case(lambda f: f.assign(**{"petal width": "wide"})),
         "could not convert string to float",
+    ),
+    "text in one cell": (
+        frame_case(lambda f: f.assign(**{"petal width": ["1.0"] * 8 + ["wide"] + ["2"] * 141})),
+        "could not convert string to float: 'wide' (text in 'petal width', first in row 9)",
     ),
     "too few rows": (
         frame_case(lambda f: f[:63]),
@@ -319,6 +324,20 @@ def test_an_output_that_is_a_file(digits_model: Path, digits_table: Table, tmp_p
         convert(request)
     assert USAGE == caught.value.exit_code
     assert "mine" == taken.read_text()
+
+
+def test_an_output_that_is_named_as_a_bundle(
+    digits_model: Path, digits_table: Table, tmp_path: Path
+) -> None:
+    """Who takes the output for a file is told that it is a folder; a folder of that name does."""
+    output = tmp_path / "digits.edgepack"
+    request = ConvertRequest(model=digits_model, data=digits_table.path, output=output)
+    with pytest.raises(EdgepackError, match=r"must be a folder .*NAME-VERSION\.edgepack") as caught:
+        convert(request)
+    assert USAGE == caught.value.exit_code
+    assert not output.exists()
+    output.mkdir()
+    check_output(output)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])

@@ -15,6 +15,7 @@ from edgepack.runtime.dataset import Dataset
 from edgepack.runtime.tensors import Array
 
 _MOST_NAN_ROWS = 256
+_MOST_TEXT_ROWS = 256
 _MOST_TOLD = 5
 
 
@@ -36,14 +37,7 @@ def ask_original(
     except UnfitDataError as exc:
         if nan_columns(matched.specs, matched.arrays):
             raise _no_nan(matched) from exc
-        text = [
-            repr(name)
-            for index, name in enumerate(n for s in matched.specs for n in s.feature_names)
-            if index not in facts.text_features and _is_text(matched, name)
-        ]
-        if text:
-            raise UnfitDataError(f"{exc} (text columns: {', '.join(text[:5])})") from exc
-        raise
+        raise _with_text(exc, _text_columns(facts, matched)) from exc
     rows = next(iter(inputs.values())).shape[0]
     if not expected or any(array.shape[:1] != (rows,) for array in expected.values()):
         raise UnfitDataError(f"the model must answer {rows} rows with as many, got others")
@@ -70,17 +64,63 @@ def check_nan(original: OriginalModel, task: Task, matched: MatchedInputs) -> No
         raise _no_nan(matched)
 
 
+def check_text(
+    original: OriginalModel, facts: ModelFacts, task: Task, matched: MatchedInputs
+) -> None:
+    """See to it that the original takes text that is no number, in whichever rows that is.
+
+    One such cell makes a whole column text, and need not be among the rows that are held out.
+
+    Raises:
+        UnfitDataError: It refuses such a row.
+        ConvertError: The child failed.
+    """
+    columns = _text_columns(facts, matched)
+    if not columns:
+        return
+    rows = np.unique(np.concatenate(list(columns.values())))[:_MOST_TEXT_ROWS]
+    try:
+        original.run(task, {name: array[rows] for name, array in matched.arrays.items()})
+    except UnfitDataError as exc:
+        raise _with_text(exc, columns) from exc
+
+
+def _text_columns(facts: ModelFacts, matched: MatchedInputs) -> dict[str, Array]:
+    """Columns of text that the model is not known to take, with the rows, from 0, of no number."""
+    found: dict[str, Array] = {}
+    place = 0
+    for spec in matched.specs:
+        for column, name in enumerate(spec.feature_names):
+            if spec.datatype is Datatype.BYTES and place not in facts.text_features:
+                cells = matched.arrays[spec.name][:, column]
+                rows = [row for row, cell in enumerate(cells) if not _is_number(cell)]
+                if rows:
+                    found[name] = np.array(rows)
+            place += 1
+    return found
+
+
+def _with_text(exc: UnfitDataError, columns: Mapping[str, Array]) -> UnfitDataError:
+    """The refusal, with the columns that explain it."""
+    if not columns:
+        return exc
+    told = [f"{name!r}, first in row {rows[0] + 1}" for name, rows in columns.items()]
+    return UnfitDataError(f"{exc} (text in {'; '.join(told[:_MOST_TOLD])})")
+
+
+def _is_number(cell: object) -> bool:
+    try:
+        float(cell)  # type: ignore[arg-type]  # what is none raises
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _no_nan(matched: MatchedInputs) -> UnfitDataError:
     columns = nan_columns(matched.specs, matched.arrays)
     more = f" and {len(columns) - _MOST_TOLD} more" if len(columns) > _MOST_TOLD else ""
     return UnfitDataError(
         f"the model takes no NaN, and the data has it in {', '.join(columns[:_MOST_TOLD])}{more}"
-    )
-
-
-def _is_text(matched: MatchedInputs, name: str) -> bool:
-    return any(
-        spec.datatype is Datatype.BYTES and name in spec.feature_names for spec in matched.specs
     )
 
 

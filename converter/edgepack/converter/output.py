@@ -11,8 +11,13 @@ def check_output(folder: Path) -> None:
 
     Raises:
         OutputError: It cannot be written.
-        RequestError: It is a file.
+        RequestError: It is a file, or was taken for one.
     """
+    if folder.suffix == ".edgepack" and not folder.is_dir():
+        raise RequestError(
+            f"output must be a folder for NAME-VERSION.edgepack, got {folder}, which looks like "
+            "the bundle itself: --name and --version make its name"
+        )
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

@@ -10,7 +10,7 @@ from edgepack.bundle.contract_rules import problems_of
 from edgepack.bundle.errors import ContractError
 from edgepack.bundle.pre_codec import render_steps
 from edgepack.bundle.pre_shapes import specs_after
-from edgepack.converter.ask import ask_original, check_nan, decide_task
+from edgepack.converter.ask import ask_original, check_nan, check_text, decide_task
 from edgepack.converter.category_values import category_values
 from edgepack.converter.draft import Candidate, Draft, output_specs
 from edgepack.converter.errors import RequestError, UnfitDataError, UnsupportedModelError
@@ -107,6 +107,7 @@ def prove(
     )
     inputs = _take(matched.arrays, split.held_out)
     expected = ask_original(original, facts, task, matched, inputs)
+    check_text(original, facts, task, matched)
     names, named = names_of_folders(dataset.classes, expected, facts.class_names)
     facts = replace(facts, class_names=names)
     truth, notes = _truth(dataset, task, expected, facts, split)
