@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support.install_world import (
@@ -18,6 +19,7 @@ from support.install_world import (
     until,
 )
 
+from edgepack.agent.decisions import Decisions
 from edgepack.agent.errors import DecisionError, FetchError, RejectedError
 from edgepack.agent.install.slot import Installed, Slot, shadow_key
 from edgepack.agent.install.transitions import Phase
@@ -330,6 +332,26 @@ def test_a_file_holds_against_a_wish_that_is_older_than_the_state(world):
     asyncio.run(main())
     slot = world.slots["m"]
     assert (B, 3, [A]) == (slot.active.digest, slot.held_generation, world.fetched)
+
+
+def test_a_challenger_stands_beside_what_a_person_went_back_to(world):
+    """The version that was left is a challenger again, and no complaint about it stays."""
+
+    async def main():
+        world.install(A, confirmed=True)
+        async with at_work(world) as installer:
+            decide = Decisions(lambda: SimpleNamespace(installer=installer)).local()
+            installer.desire(desired(1, model(A), shadow(B)))
+            await until(lambda: world.shadows == {"m": B})
+            await decide["install"]({"path": B})
+            await until(lambda: world.shadows == {})  # it answers itself
+            world.answers["m"].count(2, 0)
+            await until(lambda: phase(world) is Phase.CONFIRMED)
+            await decide["rollback"]({"model": "m"})
+            await until(lambda: world.shadows == {"m": B})
+            assert {"m": A} == world.served
+
+    asyncio.run(main())
 
 
 def test_letting_go_lets_a_challenger_be_tried_again(world):

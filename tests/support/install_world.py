@@ -121,7 +121,7 @@ class World:
         return self.verified(digest, name)
 
     async def verify_file(self, path, staging, *, digest, name, floors):
-        return self.verified(path, "m")
+        return self.verified(str(path), "m")
 
     async def self_test(self, layout, stored):
         return Chosen(variant="v", figures={}, failed=())

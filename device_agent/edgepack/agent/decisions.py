@@ -50,8 +50,11 @@ class Decisions:
 
     async def _install(self, request: dict[str, Any]) -> dict[str, Any]:
         path = Path(str(request.get("path")))
+        installer = self._installing().installer
         with acting(LOCAL):
-            return _told(await self._installing().installer.by_hand.install_file(path))
+            slot = await installer.by_hand.install_file(path)
+        installer.reconsider()  # a challenger may have lost its place, or got one
+        return _told(slot)
 
     async def _install_offered(self, request: dict[str, Any]) -> dict[str, Any]:
         installer = self._installing().installer
@@ -63,9 +66,11 @@ class Decisions:
     async def _roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
         to = request.get("to")
         name = str(request.get("model"))
-        by_hand = self._installing().installer.by_hand
+        installer = self._installing().installer
         with acting(LOCAL):
-            return _told(await by_hand.roll_back(name, None if to is None else str(to)))
+            slot = await installer.by_hand.roll_back(name, None if to is None else str(to))
+        installer.reconsider()
+        return _told(slot)
 
     async def _release(self, request: dict[str, Any]) -> dict[str, Any]:
         installer = self._installing().installer
