@@ -271,6 +271,14 @@ SPOILT_RANGES = {
         + data[start:end]
         + b"x" * 7
     ),
+    "nothing, in pieces": lambda data, start, end: (
+        head(
+            "206 Partial Content",
+            f"Content-Range: bytes {start}-{end - 1}/{len(data)}",
+            "Transfer-Encoding: chunked",
+        )
+        + b"0\r\n\r\n"
+    ),
     "a whole of unknown size": lambda data, start, end: (
         head(
             "206 Partial Content",

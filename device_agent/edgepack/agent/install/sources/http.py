@@ -73,13 +73,15 @@ class HttpReader:
             return
         end = offset + size_bytes
         while offset < end:
-            said = {**self._headers, "Range": f"bytes={offset}-{end - 1}"}
+            said, begun = {**self._headers, "Range": f"bytes={offset}-{end - 1}"}, offset
             with self._client.request("GET", self._url, headers=said) as response:
                 self._check(response, offset, end)
                 while piece := response.read():
                     piece = piece[: end - offset]
                     yield piece
                     offset += len(piece)
+            if offset == begun:  # else it would be asked for ever
+                raise NoRangesError(f"{self.name} gives nothing of a range")
 
     def _check(self, response: Response, offset: int, end: int) -> None:
         if response.status in (200, 416):
