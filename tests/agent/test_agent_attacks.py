@@ -150,6 +150,25 @@ def test_fast_forward_and_recovery(tmp_path, authority):
     attack(tmp_path, authority, story)
 
 
+def test_the_recovery_outlasts_a_restart(tmp_path, authority):
+    """A device that is switched off between the next root and the next wish begins anew, too."""
+    model = wish(bundle_of(tmp_path, authority))
+
+    async def ahead(device):
+        device.deliver(signed(desired(model, generation=MAX_GENERATION), authority.keys[DEPLOY]))
+        await device.phase("confirmed")
+        device.deliver_root(2, authority.rotate(DEPLOY))
+        await device.until(lambda: device.root_version == 2)
+
+    async def again(device):
+        assert (0, model.digest) == (device.generation, device.slot.active.digest)
+        device.deliver(signed(desired(model, generation=1), authority.keys[DEPLOY]))
+        await device.until(lambda: device.generation == 1)
+
+    attack(tmp_path, authority, ahead)
+    attack(tmp_path, authority, again)
+
+
 def test_a_generation_beyond_the_last_is_none(tmp_path, authority):
     """Not even the deploy key can name a number that readers of JSON disagree about."""
     payload = json.loads(render_desired(desired()))

@@ -61,6 +61,18 @@ def test_an_edge_that_is_not_in_the_table_is_a_defect():
         after(Phase.IDLE, Step.DONE)
 
 
+def test_the_last_confirmed_version_stays_on_disk_whatever_comes_after_it():
+    """Also when it is neither what answers nor what answered before."""
+    third = replace(NEW, release=Release(digest="sha256:" + "c" * 64, version="2", sequence=3))
+    slot = advanced(confirmed(), Phase.PROBATION).start(third.digest)
+    while slot.phase is not Phase.SWITCHING:
+        slot = slot.advance()
+    slot = slot.switch(third)
+    assert (third, NEW, OLD) == (slot.active, slot.previous, slot.confirmed)
+    assert (third, NEW, OLD) == slot.kept()
+    assert OLD == slot.roll_back("why", "in words", 1).active
+
+
 @pytest.mark.parametrize("phase", sorted(IN_PROGRESS))
 def test_a_rejected_install_leaves_the_active_version(phase):
     """Before the switch, a failure changes nothing that answers."""
