@@ -246,13 +246,15 @@ def remount(folder, how):
 
 
 def test_a_start_on_a_read_only_disk(on_small_disk, first, small_disk):
-    """What was confirmed answers, and a notice says what does not work."""
+    """What was confirmed answers, a notice says what does not work, and commands can look."""
     device = on_small_disk
     state = device.copy(first, "state")
     remount(small_disk, "ro")
     seen = device.restart(state, None)
     assert ("1.0.0", "1.0.0", "confirmed") == (seen.first, seen.last, seen.phase)
     assert "notice.storage detail=the state folder is on a read-only disk" in seen.log
+    with contextlib.closing(Journal(state / "agent.db", read_only=True)) as journal:
+        assert ["confirmed"] == [slot.phase.value for slot in journal.slots().values()]
     remount(small_disk, "rw")
     assert ("1.0.0", "") == ((again := device.restart(state, None)).first, again.log)
 

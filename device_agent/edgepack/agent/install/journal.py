@@ -6,7 +6,10 @@ Every change is durable before the call returns (WAL, synchronous=FULL). What th
 
 import contextlib
 import logging
+import os
+import shutil
 import sqlite3
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -66,14 +69,17 @@ class Journal:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self._path = path
         try:
-            if read_only:
-                target = f"{path.absolute().as_uri()}?mode=ro"
-                self._db = sqlite3.connect(target, uri=True, isolation_level=None)
-            else:
-                self._db = self._open()
-        except sqlite3.Error as exc:
+            self._db = self._look() if read_only else self._open()
+        except (sqlite3.Error, OSError) as exc:
             raise self._error(exc) from exc
         self.chain = Chain(self._db)
+
+    def _look(self) -> sqlite3.Connection:
+        # SQLite needs to write beside a database to read it, unless it was closed tidily.
+        if self._path.exists() and os.statvfs(self._path).f_flag & os.ST_RDONLY:
+            return _copied(self._path)
+        target = f"{self._path.absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(target, uri=True, isolation_level=None)
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -272,7 +278,19 @@ class Journal:
         except sqlite3.Error as exc:
             raise self._error(exc) from exc
 
-    def _error(self, exc: sqlite3.Error) -> StoreError:
+    def _error(self, exc: sqlite3.Error | OSError) -> StoreError:
         if getattr(exc, "sqlite_errorcode", None) in _DAMAGED:
             return DamagedError(f"{self._path} is damaged: {exc}")
         return StoreError(f"{self._path} cannot be used: {exc}")
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """What a database holds, in memory."""
+    with tempfile.TemporaryDirectory(prefix="edgepack-agent-") as folder:
+        for name in (path.name, f"{path.name}-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(path.with_name(name), Path(folder) / name)
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        with contextlib.closing(sqlite3.connect(Path(folder) / path.name)) as source:
+            source.backup(copy)
+    return copy
