@@ -56,6 +56,24 @@ def test_the_layer_that_suffers_most_comes_first():
     quantize_onnx(file, rows, kept)
 
 
+def test_a_reshape_behind_the_last_layer_changes_no_ranking():
+    """The answers are compared at the same place, with and without a QDQ pair around it."""
+    file, rows = spoiled_net()
+    model = onnx.load_from_string(file)
+    model.graph.node[-1].output[0] = "flat"
+    model.graph.node.append(helper.make_node("Reshape", ["flat", "shape"], ["y"], name="back"))
+    shape = np.array([-1, 4, 4], dtype=np.int64)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(shape, "shape"))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, (None, 4, 4)))
+    ranked = [
+        tool_named("rank-onnx")(job_of(data, rows, WISH)).fields["layers"]
+        for data in (file, model.SerializeToString())
+    ]
+
+    assert ["spoiled"] * 2 == [layers[0]["name"] for layers in ranked]
+    assert 3 == len(ranked[1])
+
+
 def test_ranking_covers_every_layer_of_a_convolutional_network():
     """Also with probabilities as the only output, and each number is finite."""
     net = conv_net(channels=16, blocks=3)

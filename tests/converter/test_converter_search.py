@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from converter_models import Table, opened, run, variant
+from onnx import helper
+from onnx_nets import model_bytes
 
 from edgepack.bundle.contract import Datatype as D
 from edgepack.bundle.contract import Task, TensorSpec, Tolerances
@@ -18,6 +20,7 @@ from edgepack.converter.search.cache import AnswerCache, key_of, state_of
 from edgepack.converter.search.evidence import class_order
 from edgepack.converter.search.pareto import Point, dominated
 from edgepack.converter.search.plans import Pinned, Plan, plans_for
+from edgepack.converter.search.pool import ToolPool
 from edgepack.converter.search.verdict import judge_outputs
 from edgepack.converter.sources.source import FileSummary
 from edgepack.converter.worker_messages import Message
@@ -305,3 +308,52 @@ def test_both_formats_come_of_a_linear_model(
     assert {"tflite"} == {v.name.partition("-")[0] for v in opened(only).contract.variants}
     reason = variant(only, "onnx-fp32").reason
     assert "only tflite was asked for" == reason
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path) -> tuple[Path, Table]:
+    """Three layers, of which the second has weights that are large and idle; then a reshape."""
+    rng = np.random.default_rng(0)
+    constants = {f"w{i}": rng.normal(size=(32, 32)) / 6 for i in range(3)}
+    constants["w0"][:, 0] = 0  # so that the large weights make no large activations
+    constants["w1"][0, :] = 30
+    constants["shape"] = np.array([-1, 8, 4], dtype=np.int64)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "w1"], ["b"], name="spoiled"),
+        helper.make_node("MatMul", ["b", "w2"], ["c"], name="last"),
+        helper.make_node("Reshape", ["c", "shape"], ["y"], name="folded"),
+    ]
+    model = tmp_path / "net.onnx"
+    model.write_bytes(model_bytes(nodes, [("x", (None, 32))], [("y", (None, 8, 4))], constants))
+    np.savez(tmp_path / "rows.npz", x=rng.normal(size=(200, 32)).astype(np.float32))
+    return model, Table(None, None, tmp_path / "rows.npz", "y")
+
+
+def test_a_static_int8_that_misses_is_repaired(spoiled: tuple[Path, Table], tmp_path: Path) -> None:
+    """The layer that loses most stays in float; every candidate without that is left out."""
+    report = run(*spoiled, tmp_path, formats=("onnx",))
+    made = variant(report, "onnx-int8")
+    assert made.kept
+    assert "-mixed; 1 of 3 layers in float (spoiled)" in (made.reason or "")
+    static = [v for v in report.variants if v.name.startswith("onnx-int8-u8")]
+    assert len(static) > 2
+    assert not any(v.kept for v in static)
+
+
+def test_a_repair_that_cannot_be_tried_is_told(
+    spoiled: tuple[Path, Table], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the layers cannot be measured, the reason is listed as any candidate's."""
+    use = ToolPool.use
+
+    def broken(self: ToolPool, name: str, job: Any) -> Any:
+        if name.startswith("rank-"):
+            raise WorkerError("it crashed")
+        return use(self, name, job)
+
+    monkeypatch.setattr(ToolPool, "use", broken)
+    report = run(*spoiled, tmp_path, formats=("onnx",))
+    mixed = next(v for v in report.variants if v.name.endswith("-mixed"))
+    assert not mixed.kept
+    assert "which layers need float cannot be measured: it crashed" == mixed.reason

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from edgepack.converter.onnx_graph import float_outputs
 from edgepack.converter.onnx_quantizer.layers import chosen_layers
@@ -88,12 +88,20 @@ def _compared(model: ModelProto) -> list[str]:
     makers = {name: node for node in model.graph.node for name in node.output}
     found = []
     for output in float_outputs(model):
-        tensor, node = output, makers.get(output)
-        while node is not None and node.op_type in _PROBABILITIES:
+        tensor = output
+        while (node := _maker(tensor, makers)) is not None and node.op_type in _PROBABILITIES:
             tensor = node.input[0]
-            node = makers.get(tensor)
         found.append(tensor)
     return list(dict.fromkeys(found))
+
+
+def _maker(tensor: str, makers: Mapping[str, NodeProto]) -> NodeProto | None:
+    """What makes a tensor, a QDQ pair aside: so the same place is found with and without pairs."""
+    node = makers.get(tensor)
+    if node is not None and node.op_type == "DequantizeLinear":
+        quantize = makers.get(node.input[0])
+        return None if quantize is None else makers.get(quantize.input[0])
+    return node
 
 
 def _worst_db(expected: Sequence[Array], got: Sequence[Array]) -> float:

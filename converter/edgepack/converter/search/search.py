@@ -228,16 +228,17 @@ def _repair_all(
 
 def _repair(base: Candidate, missed: Tried, ground: Ground, pool: ToolPool) -> Tried | None:
     """Keep the most sensitive layers in float until the rest is good enough."""
-    layers = _layers(base, missed.plan.wish, ground, pool)
+    mixed = replace(missed.plan, name=f"{missed.plan.name}-mixed")
+    try:
+        layers = _layers(base, missed.plan.wish, ground, pool)
+    except (UnsupportedModelError, WorkerError) as exc:
+        reason = f"which layers need float cannot be measured: {exc}"
+        return Tried(plan=mixed, candidate=None, verdict=None, reason=reason)
     last = None
     count = 1
     while count <= len(layers) // _MOST_FLOAT_PART:
         kept = tuple(layers[:count])
-        plan = replace(
-            missed.plan,
-            name=f"{missed.plan.name}-mixed",
-            wish=replace(missed.plan.wish, keep_float=kept),
-        )
+        plan = replace(mixed, wish=replace(mixed.wish, keep_float=kept))
         last = _try(base, plan, ground, pool)
         if last.passed or last.verdict is None:
             shown = ", ".join(kept[:3]) + (f" and {count - 3} more" if count > 3 else "")
@@ -252,11 +253,7 @@ def _layers(base: Candidate, wish: Quantization, ground: Ground, pool: ToolPool)
     """The layers by how much they lose, the worst first."""
     feeds = calibration_feeds(ground.draft, ground.arrays, ground.calibration, base)
     job = ToolJob(exported=base.exported, feeds=feeds, wish=wish)
-    try:
-        answer = pool.use(f"rank-{base.format}", job)
-    except (UnsupportedModelError, WorkerError):
-        return []
-    layers = answer.fields.get("layers")
+    layers = pool.use(f"rank-{base.format}", job).fields.get("layers")
     if not isinstance(layers, list):
         return []
     return [str(layer["name"]) for layer in layers if isinstance(layer, dict)]
