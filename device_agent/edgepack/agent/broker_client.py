@@ -5,6 +5,7 @@ Made anew for every connection; `edgepack.agent.link` decides when.
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Awaitable
@@ -21,6 +22,8 @@ from edgepack.agent.config import BrokerConfig, broker_address, read_password
 from edgepack.agent.errors import ConfigError
 from edgepack.wire.topics import OFFLINE
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -32,6 +35,8 @@ _AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 class BrokerClient(aiomqtt.Client):
     """aiomqtt's client; what waits for the broker's word ends together with the connection."""
+
+    _has_complained = False  # of what the broker does not take
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -93,6 +98,20 @@ class BrokerClient(aiomqtt.Client):
             self._connected.set_exception(lost)
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_publish(
+        self,
+        client: Any,  # noqa: ANN401  (paho's)
+        userdata: Any,  # noqa: ANN401
+        mid: int,
+        reason_code: Any,  # noqa: ANN401
+        properties: Any,  # noqa: ANN401
+    ) -> None:
+        if reason_code.is_failure and not self._has_complained:
+            self._has_complained = True
+            # What is published does not arrive; the doctor tries the access rules.
+            logger.warning("broker.refused error=%s", reason_code)
+        super()._on_publish(client, userdata, mid, reason_code, properties)
 
 
 def _look_at(ended: "asyncio.Future[None]") -> None:
