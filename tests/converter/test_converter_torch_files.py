@@ -120,6 +120,15 @@ def test_safetensors_weights_are_told(tmp_path):
         recognise(path)
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x0580])
+def test_safetensors_whose_length_begins_as_a_pickle_does_are_told(tmp_path, length):
+    """The first bytes of a header of 1,152 bytes are those of a pickle of protocol 4."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header.ljust(length) + bytes(4))
+    assert "safetensors weights" == kind(path)
+
+
 @pytest.mark.parametrize(
     ("members", "said"),
     [

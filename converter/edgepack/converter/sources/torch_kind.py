@@ -79,10 +79,10 @@ def torch_file(path: Path, head: bytes) -> TorchFile | None:
             f"{path.name} is a file for PyTorch's own mobile runtime; convert what it was made "
             f"from: {EXPORT_LINES}"
         )
+    if _is_safetensors(path, head):  # before pickles: its length may begin as they do
+        return TorchFile(kind=TorchKind.SAFETENSORS, container="zip")
     if head[:1] == b"\x80" and len(head) > 1 and head[1] in _PICKLE_PROTOCOLS:
         return _plain_kind(path, head)
-    if _is_safetensors(path, head):
-        return TorchFile(kind=TorchKind.SAFETENSORS, container="zip")
     return None
 
 
