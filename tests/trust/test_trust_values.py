@@ -189,3 +189,11 @@ def test_everything_else_is_the_library_s_own():
     plain.x = 2
     assert 2 == plain.x
     assert Ordered(1) < Ordered(2)
+
+
+@pytest.mark.parametrize("option", [{"init": False, "default": 1}, {"hash": False}])
+def test_what_it_cannot_do_is_refused_with_the_class(option):
+    """Else a field would be missing, or a hash another one."""
+    body = {"__annotations__": {"field": int}, "field": dataclasses.field(**option)}
+    with pytest.raises(TypeError, match="Strange: init=False and hash= need the standard library"):
+        values.dataclass(frozen=True, slots=True)(type("Strange", (), body))

@@ -34,13 +34,15 @@ else:
         made = dataclasses.dataclass(
             init=False, repr=False, eq=False, slots=True, kw_only=kw_only, match_args=not kw_only
         )(cls)
-        fields = [field for field in dataclasses.fields(made) if field.init]
+        fields = dataclasses.fields(made)
+        if any(not field.init or field.hash is not None for field in fields):
+            raise TypeError(f"{cls.__qualname__}: init=False and hash= need the standard library")
         made.__edgepack_init__ = tuple(
             (field.name, getattr(made, field.name).__set__, field.default, field.default_factory)
             for field in fields
         )
         made.__edgepack_order__ = tuple(field.name for field in fields if not field.kw_only)
-        compared = [field.name for field in dataclasses.fields(made) if field.compare]
+        compared = [field.name for field in fields if field.compare]
         made.__edgepack_key__ = _key(compared)
         for method in _METHODS:
             if method.__name__ not in cls.__dict__ or method is _METHODS[0]:
