@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _BACKLOG = 1024
 _TLS_HANDSHAKE_S = 10.0
 _SOCKET_MODE = 0o660
+_TOLD = 8  # times as many as may be open are told so; what comes beyond that is cut
 
 
 class HttpServer:
@@ -104,7 +105,7 @@ class HttpServer:
         if len(self._connections) <= self.limits.max_connections:
             return True
         self.traffic.refused_connections += 1
-        if len(self._connections) > 2 * self.limits.max_connections:
+        if len(self._connections) > _TOLD * self.limits.max_connections:
             connection.abort()  # even saying so has its limit
         return False
 
