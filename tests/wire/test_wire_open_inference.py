@@ -140,3 +140,29 @@ def test_byte_strings_that_are_cut_off_are_refused(data):
     """A length is never believed beyond the bytes that there are."""
     with pytest.raises(WireError, match="its last value is cut off"):
         list(byte_strings(memoryview(data), what="x"))
+
+
+def test_a_header_that_repeats_has_the_data_of_its_own_request():
+    """It is parsed once; what follows it is another's every time, and so are its errors."""
+    tensor = {"name": "x", "datatype": "UINT8", "shape": [2]}
+    header = json.dumps({"inputs": [{**tensor, "parameters": {"binary_data_size": 2}}]}).encode()
+    found = [parse_infer(header + data, len(header)) for data in (b"ab", b"cd", b"ab")]
+    assert [b"ab", b"cd", b"ab"] == [bytes(one.tensors[0].data) for one in found]
+    for _ in range(2):
+        with pytest.raises(WireError, match="must have 2 bytes of binary data, got 1"):
+            parse_infer(header + b"a", len(header))
+        with pytest.raises(WireError, match="not valid JSON"):
+            parse_infer(header[:-1] + b"ab", len(header) - 1)
+
+
+def test_an_answer_that_repeats_is_written_as_the_first():
+    """With its own data, and as one that has an id, which is never remembered."""
+    answers = [
+        InferAnswer("m", "1.0.0", identity, (WireTensor("y", "UINT8", (2,), memoryview(data)),))
+        for identity, data in ((None, b"ab"), (None, b"cd"), ("r", b"ef"))
+    ]
+    (one, size), (two, _), (three, _) = map(render_answer, answers)
+    assert [b"ab", b"cd", b"ef"] == [bytes(parts[1]) for parts in (one, two, three)]
+    assert one[0] == two[0]
+    assert size == len(one[0])
+    assert json.loads(one[0]) | {"id": "r"} == json.loads(three[0])

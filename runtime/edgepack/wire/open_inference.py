@@ -7,6 +7,7 @@ before its size is known to be right. Making arrays of it is NOT done here: this
 numpy. Where the extension stands: docs/serving.md.
 """
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,7 @@ BYTES: Final = "BYTES"
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _REFUSED_PARAMETERS = ("shared_memory_region", "classification")
 _LENGTH_BYTES: Final = 4
+_REPEATED_BYTES: Final = 1024  # a caller of binary tensors sends the same small header each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,8 @@ def parse_infer(body: bytes | bytearray, header_bytes: int | None = None) -> Inf
         WireError: It is not such a request, or a tensor does not have the size that it says.
     """
     header, rest = _split(body, header_bytes)
+    if rest is not None and len(header) <= _REPEATED_BYTES and b'"data"' not in header:
+        return request_of(_repeated(bytes(header)), rest)
     header, texts = take_out(header)
     return request_of(_object_of(header, "request"), rest, texts)
 
@@ -191,7 +195,13 @@ def render_answer(answer: InferAnswer) -> tuple[list[bytes | memoryview], int | 
     document: dict[str, JsonValue] = {"model_name": answer.model, "model_version": answer.version}
     if answer.request_id is not None:
         document["id"] = answer.request_id
-    return _render(document, "outputs", answer.outputs)
+        return _render(document, "outputs", answer.outputs)
+    binary = [(one, one.data) for one in answer.outputs if isinstance(one.data, memoryview)]
+    if not binary or len(binary) < len(answer.outputs):
+        return _render(document, "outputs", answer.outputs)
+    forms = tuple((one.name, one.datatype, one.shape, data.nbytes) for one, data in binary)
+    header = _repeated_answer(answer.model, answer.version, forms)
+    return [header, *(data for _, data in binary)], len(header)
 
 
 def byte_strings(data: memoryview, *, what: str) -> Iterator[memoryview]:
@@ -247,6 +257,28 @@ def _object_of(text: bytes | bytearray, what: str) -> dict[str, JsonValue]:
     if not isinstance(document, dict):
         raise WireError(f"{what} must be a JSON object, got {type(document).__name__}")
     return document
+
+
+@functools.lru_cache(maxsize=64)
+def _repeated(header: bytes) -> dict[str, JsonValue]:
+    """The same, parsed once; nobody changes what it gives."""
+    return _object_of(header, "request")
+
+
+@functools.lru_cache(maxsize=64)
+def _repeated_answer(
+    model: str, version: str, forms: tuple[tuple[str, str, tuple[int, ...], int], ...]
+) -> bytes:
+    """The JSON in front of an answer whose tensors are all binary: name, type, shape, bytes."""
+    outputs: list[JsonValue] = [
+        _entry(name, datatype, shape) | {"parameters": {"binary_data_size": count}}
+        for name, datatype, shape, count in forms
+    ]
+    return render({"model_name": model, "model_version": version, "outputs": outputs})
+
+
+def _entry(name: str, datatype: str, shape: tuple[int, ...]) -> dict[str, JsonValue]:
+    return {"name": name, "datatype": datatype, "shape": list(shape)}
 
 
 def _tensors(
@@ -371,11 +403,7 @@ def _render(
     listed: list[JsonValue] = []
     binary: list[memoryview] = []
     for tensor in tensors:
-        entry: dict[str, JsonValue] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": list(tensor.shape),
-        }
+        entry = _entry(tensor.name, tensor.datatype, tensor.shape)
         if isinstance(tensor.data, memoryview):
             entry["parameters"] = {"binary_data_size": tensor.data.nbytes}
             binary.append(tensor.data)
